@@ -1,0 +1,1 @@
+"""Toolkit around the F-Pig model: data, training, embedding, evaluation, search and release."""

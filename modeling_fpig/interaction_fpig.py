@@ -1,0 +1,36 @@
+"""Pseudo-query interaction: one query per video attends over that video's tokens (X-Pool's form)."""
+
+import torch
+from torch import nn
+
+
+class FPigInteraction(nn.Module):
+    """
+    Pools a video's tokens by how well they answer a query in caption space.
+
+    Query and tokens share the first layer norm, and the query is not added to the result: the video embedding
+    holds only what the video shows.
+    """
+
+    def __init__(self, projection_dim: int, dropout: float) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(projection_dim, projection_dim)
+        self.k_proj = nn.Linear(projection_dim, projection_dim)
+        self.v_proj = nn.Linear(projection_dim, projection_dim)
+        self.out_proj = nn.Linear(projection_dim, projection_dim)
+        self.linear = nn.Linear(projection_dim, projection_dim)
+        self.layer_norm1 = nn.LayerNorm(projection_dim)
+        self.layer_norm2 = nn.LayerNorm(projection_dim)
+        self.layer_norm3 = nn.LayerNorm(projection_dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, query: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """`query` [B, D] over `tokens` [B, S, D] of the same videos → video features [B, D]."""
+        tokens = self.layer_norm1(tokens)
+        query = self.q_proj(self.layer_norm1(query)).unsqueeze(1)  # [B, 1, D]
+        pooled = nn.functional.scaled_dot_product_attention(query, self.k_proj(tokens), self.v_proj(tokens))
+        output = self.layer_norm2(self.out_proj(pooled.squeeze(1)))  # [B, D]
+        return self.layer_norm3(output + self.dropout(self.linear(output)))
+
+
+__all__ = ["FPigInteraction"]
