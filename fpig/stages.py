@@ -1,0 +1,161 @@
+"""The stages of a training run: which there are, where each starts, and how an interrupted run goes on."""
+
+import copy
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedModel, ProcessorMixin
+from transformers.trainer_utils import get_last_checkpoint
+
+from fpig.datasets import CaptionedVideo
+from fpig.trainer import FPigTrainer
+from fpig.training_args import FPigTrainingArguments
+from modeling_fpig import FPigConfig, FPigModel
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training run of the recipe. `name` is its folder below the run's."""
+
+    name: str
+    num_epochs: float
+    learning_rate: float
+    video_pooling: str
+    generator_only: bool = False
+
+
+def plan_stages(video_pooling: str, has_trained_towers: bool, args: FPigTrainingArguments) -> list[Stage]:
+    """
+    The stages of a run, in order.
+
+    Args:
+        video_pooling: of the model that is wanted.
+        has_trained_towers: whether it starts from CLIP or from a trained F-Pig.
+        args: their epochs and learning rates.
+    """
+    is_hybrid = video_pooling == "pseudo_query"
+    stages = []
+    if not has_trained_towers:
+        tower_pooling = "class_token" if is_hybrid else video_pooling
+        stages.append(Stage("towers", args.tower_epochs, args.tower_learning_rate, tower_pooling))
+    if is_hybrid:
+        stages.append(
+            Stage("generator", args.generator_epochs, args.generator_learning_rate, video_pooling, True)
+        )
+    stages.append(Stage("joint", args.num_train_epochs, args.learning_rate, video_pooling))
+    return [stage for stage in stages if stage.num_epochs > 0]
+
+
+def start_stage(stage: Stage, model: PreTrainedModel) -> PreTrainedModel:
+    """
+    The model that `stage` trains, from the one that came out of the stage before.
+
+    From towers alone F-Pig starts as it does from CLIP: its generator is a second copy of the text tower.
+    """
+    if model.config.video_pooling == stage.video_pooling:
+        return model
+    fields = model.config.to_dict() | {"video_pooling": stage.video_pooling}
+    grown = FPigModel(FPigConfig(**fields))
+    parameters = dict(grown.named_parameters())
+    for name, value in model.named_parameters():
+        parameters[name].data.copy_(value)
+    grown.initialize_generator_from_text_model()
+    return grown
+
+
+def check_run_folder(run_dir: Path, stages: list[Stage], resume: str | None) -> None:
+    """
+    Refuses to mix two runs in one folder.
+
+    Raises:
+        ValueError: `run_dir` holds a run and `resume` is not given, or the other way round.
+    """
+    has_run = any((run_dir / stage.name).exists() for stage in stages)
+    if has_run and resume is None:
+        raise ValueError(
+            f"`output_dir` {run_dir} holds a run already; pass `--resume_from_checkpoint` to continue it, or "
+            "another `--output_dir`"
+        )
+    if resume is None:
+        return
+    if resume == "last":
+        if not has_run:
+            raise ValueError(
+                f"`resume_from_checkpoint` is given but `output_dir` {run_dir} holds no run: leave it out"
+            )
+        return
+    checkpoint = Path(resume)
+    names = [stage.name for stage in stages]
+    if not checkpoint.is_dir() or checkpoint.parent.name not in names:
+        raise ValueError(
+            f"`resume_from_checkpoint` is {resume!r}; it must be a folder such as "
+            f"{run_dir / names[-1] / 'checkpoint-100'}, or be given without a value for the last one"
+        )
+
+
+def find_resume_point(stage_dir: Path, resume: str | None) -> tuple[Path | None, str | None]:
+    """The finished weights of the stage, or else the checkpoint to go on from; `None` where there is none."""
+    if resume is None:
+        return None, None
+    if resume != "last" and Path(resume).parent.name == stage_dir.name:
+        return None, resume
+    final_dir = stage_dir / "final"
+    if final_dir.is_dir():
+        return final_dir, None
+    return None, get_last_checkpoint(str(stage_dir)) if stage_dir.is_dir() else None
+
+
+def configure_stage(
+    stage: Stage, args: FPigTrainingArguments, stage_dir: Path, has_validation: bool
+) -> FPigTrainingArguments:
+    """The run's arguments with this stage's folder, length and learning rate."""
+    stage_args = copy.copy(args)
+    stage_args.output_dir = str(stage_dir)
+    stage_args.num_train_epochs = stage.num_epochs
+    stage_args.learning_rate = stage.learning_rate
+    stage_args.resume_from_checkpoint = None
+    # Only what is released is picked by validation; the generator alone has no embedding to validate.
+    if stage.name != "joint" or not has_validation:
+        stage_args.eval_strategy = "no"
+        stage_args.load_best_model_at_end = False
+        stage_args.metric_for_best_model = None
+    return stage_args
+
+
+def run_stage(
+    stage: Stage,
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    train_records: list[CaptionedVideo],
+    validation_records: list[CaptionedVideo],
+    args: FPigTrainingArguments,
+) -> PreTrainedModel:
+    """
+    Trains one stage, or loads its result where an earlier start of the run has finished it.
+
+    Returns:
+        The trained model; for the last stage the checkpoint with the best validation R@1.
+    """
+    stage_dir = Path(args.output_dir) / stage.name
+    final_dir, checkpoint = find_resume_point(stage_dir, args.resume_from_checkpoint)
+    if final_dir is not None:
+        return FPigModel.from_pretrained(final_dir)
+    trainer = FPigTrainer(
+        model=start_stage(stage, model),
+        args=configure_stage(stage, args, stage_dir, bool(validation_records)),
+        processor=processor,
+        train_records=train_records,
+        validation_records=validation_records,
+        generator_only=stage.generator_only,
+    )
+    trainer.train(resume_from_checkpoint=checkpoint)
+    partial_dir = stage_dir / "final.partial"
+    trainer.save_model(str(partial_dir))
+    if trainer.is_world_process_zero():
+        os.replace(partial_dir, stage_dir / "final")  # a folder named final is a whole one
+    trainer.accelerator.wait_for_everyone()
+    return trainer.accelerator.unwrap_model(trainer.model)
+
+
+__all__ = ["Stage", "check_run_folder", "plan_stages", "run_stage"]

@@ -1,0 +1,150 @@
+"""The Trainer of all stages: joint contrastive loss, retrieval evaluation, best checkpoint by R@1."""
+
+from typing import Any
+
+import torch
+from torch.utils.data import Sampler
+from transformers import PreTrainedModel, ProcessorMixin, Trainer
+
+from fpig.collator import RetrievalCollator
+from fpig.datasets import CaptionedVideo, VideoCaptionDataset
+from fpig.distributed import gather_with_gradient
+from fpig.evaluation import evaluate_retrieval
+from fpig.sampler import EpochSampler
+from fpig.training_args import FPigTrainingArguments
+
+
+def freeze_all_but_generator(model: PreTrainedModel) -> None:
+    """Stage 1: towers, projections, interaction and temperature stay; the generator learns."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name.startswith("generator."))
+
+
+class FPigTrainer(Trainer):
+    """
+    Trains any `FPigModel` on captioned videos.
+
+    Args:
+        model: loaded or built; what its `video_pooling` says is trained.
+        args: settings of this stage.
+        processor: samples frames and tokenizes.
+        train_records: videos of the training split; each epoch visits every video once with one of its
+            captions, so that two captions of one video never meet in a batch.
+        validation_records: videos that pick the best checkpoint, or `None`.
+        generator_only: stage 1, the generation loss alone.
+
+    Raises:
+        ValueError: fewer videos than one joint batch, or several GPUs under one process.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        args: FPigTrainingArguments,
+        processor: ProcessorMixin,
+        train_records: list[CaptionedVideo],
+        validation_records: list[CaptionedVideo] | None = None,
+        generator_only: bool = False,
+    ) -> None:
+        if args.n_gpu > 1:
+            raise ValueError(
+                f"`n_gpu` is {args.n_gpu}; one process drives one GPU, so that the loss sees all negatives: "
+                "start with `accelerate launch`"
+            )
+        joint_batch_size = args.per_device_train_batch_size * args.world_size
+        if len(train_records) < joint_batch_size:
+            raise ValueError(
+                f"`per_device_train_batch_size` is {args.per_device_train_batch_size} on {args.world_size} "
+                f"processes, but there are only {len(train_records)} training videos: lower it"
+            )
+        self.validation_records = validation_records
+        self.generator_only = generator_only
+        self.loss_sums: dict[str, torch.Tensor] = {}
+        self.num_summed_losses = 0
+        for parameter in model.parameters():
+            parameter.requires_grad_(True)
+        if generator_only:
+            freeze_all_but_generator(model)
+        dataset = VideoCaptionDataset(
+            train_records, processor, num_frames=model.config.num_frames, mode="train", seed=args.seed
+        )
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=RetrievalCollator(processor),
+            train_dataset=dataset,
+            eval_dataset=validation_records,
+            processing_class=processor,
+        )
+
+    def _get_train_sampler(self, train_dataset: VideoCaptionDataset | None = None) -> Sampler:
+        return EpochSampler(len(self.train_dataset), seed=self.args.seed)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
+        """The loss of the joint batch of all processes; see `FPigModel.compute_loss`."""
+        video_ids = inputs.pop("video_ids")
+        outputs = model(**inputs, return_loss=False)
+        pseudo_query_embeds = outputs.pseudo_query_embeds
+        if pseudo_query_embeds is not None:
+            pseudo_query_embeds = gather_with_gradient(pseudo_query_embeds)
+        loss, retrieval_loss, generation_loss = self.accelerator.unwrap_model(model).compute_loss(
+            gather_with_gradient(outputs.text_embeds),
+            gather_with_gradient(outputs.video_embeds),
+            pseudo_query_embeds,
+            outputs.logit_scale,
+        )
+        if self.generator_only:
+            loss = generation_loss
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"`loss` is {loss.item()} at step {self.state.global_step + 1}; the batch was "
+                f"{', '.join(video_ids)}: look at these files, or lower the learning rate"
+            )
+        self._add_losses(retrieval_loss=retrieval_loss, generation_loss=generation_loss)
+        return (loss, outputs) if return_outputs else loss
+
+    def _add_losses(self, **losses: torch.Tensor | None) -> None:
+        """Keeps the parts of the loss for the next log line."""
+        for name, value in losses.items():
+            if value is not None:
+                self.loss_sums[name] = self.loss_sums.get(name, 0.0) + value.detach()
+        self.num_summed_losses += 1
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the mean of each part of the loss since the last line."""
+        if "loss" in logs and self.num_summed_losses:
+            for name, value in self.loss_sums.items():
+                logs[name] = float(value) / self.num_summed_losses
+            self.loss_sums, self.num_summed_losses = {}, 0
+        super().log(logs, start_time)
+
+    def evaluate(
+        self,
+        eval_dataset: list[CaptionedVideo] | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """
+        Retrieval metrics of `eval_dataset`, the validation videos by default.
+
+        Each video and caption is encoded once, which transformers' own loop would not do with several
+        captions a video.
+        """
+        records = self.validation_records if eval_dataset is None else eval_dataset
+        model = self.accelerator.unwrap_model(self.model)
+        results = evaluate_retrieval(
+            model.eval(), self.processing_class, records, batch_size=self.args.per_device_eval_batch_size
+        )
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in results.metrics.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+__all__ = ["FPigTrainer", "freeze_all_but_generator"]

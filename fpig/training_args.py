@@ -1,0 +1,195 @@
+"""Every setting of a training run, and how a YAML file and the command line fill them."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+
+@dataclass
+class ModelArguments:
+    """
+    Where the model starts. With neither `clip_name_or_path` nor `model_name_or_path` a small model with
+    random weights is built from the sizes below; both towers share them.
+    """
+
+    clip_name_or_path: str | None = field(
+        default=None, metadata={"help": "CLIP checkpoint to start from: a Hub name or a folder."}
+    )
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Trained F-Pig to fine-tune: a Hub name or a folder."}
+    )
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Run the code of the repository that `model_name_or_path` names."}
+    )
+    video_pooling: str = field(
+        default="pseudo_query",
+        metadata={"help": "pseudo_query (F-Pig), class_token (CLIP-ViP) or mean (CLIP4Clip)."},
+    )
+    num_frames: int = field(default=12, metadata={"help": "Frames sampled from a video."})
+    num_proxy_tokens: int = field(default=3, metadata={"help": "Proxy tokens beside the class token."})
+    num_selected_tokens: int = field(default=16, metadata={"help": "Patches selected for the generator."})
+    generation_loss_weight: float = field(
+        default=1.0, metadata={"help": "Weight alpha of the generation loss."}
+    )
+    max_length: int = field(default=50, metadata={"help": "Captions are cut to this many tokens."})
+    projection_dim: int = field(default=128, metadata={"help": "Small model: width of the joint space."})
+    hidden_size: int = field(default=128, metadata={"help": "Small model: width of both towers."})
+    num_hidden_layers: int = field(default=4, metadata={"help": "Small model: layers of each tower."})
+    num_attention_heads: int = field(default=4, metadata={"help": "Small model: heads of each tower."})
+    image_size: int = field(default=32, metadata={"help": "Small model: frames are image_size × image_size."})
+    patch_size: int = field(default=8, metadata={"help": "Small model: patches are patch_size × patch_size."})
+    vocab_size: int = field(
+        default=512, metadata={"help": "Small model: largest vocabulary of its tokenizer."}
+    )
+    logit_scale_init_value: float = field(
+        default=2.6592, metadata={"help": "Small model: start value of the log similarity scale."}
+    )
+
+
+@dataclass
+class DataArguments:
+    """Where the captioned videos come from."""
+
+    dataset: str = field(
+        default="shapes",
+        metadata={
+            "help": "shapes (generated), a csv, jsonl or parquet file, a folder, or a datasets repository."
+        },
+    )
+    train_split: str = field(default="train", metadata={"help": "Name of the split to train on."})
+    validation_split: str = field(
+        default="validation", metadata={"help": "Split that picks the best checkpoint."}
+    )
+    test_split: str = field(default="test", metadata={"help": "Split that is measured once, at the end."})
+
+
+@dataclass
+class FPigTrainingArguments(TrainingArguments):
+    """
+    transformers' `TrainingArguments` for the last stage, and what the stages before it change.
+
+    A model with random weights first trains its towers contrastively on the class token, as a stand-in for
+    CLIP. Then stage 1 trains the generator alone, then stage 2 trains everything. `num_train_epochs`,
+    `learning_rate` and all others are stage 2's; a stage with 0 epochs is left out.
+    """
+
+    output_dir: str = field(
+        default="outputs/fpig", metadata={"help": "The run's folder, and then the release."}
+    )
+    tower_epochs: float = field(
+        default=0.0,
+        metadata={"help": "Epochs of contrastive tower training before stage 1; random weights only."},
+    )
+    tower_learning_rate: float = field(default=1e-3, metadata={"help": "Its learning rate."})
+    generator_epochs: float = field(
+        default=1.0, metadata={"help": "Epochs of stage 1: towers frozen, generation loss alone."}
+    )
+    generator_learning_rate: float = field(default=1e-4, metadata={"help": "Its learning rate."})
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        metadata={
+            "help": "Continue the run in output_dir: finished stages are kept, the unfinished one goes on "
+            "from its last checkpoint.",
+            "nargs": "?",
+            "const": "last",
+        },
+    )
+    dataloader_drop_last: bool = field(
+        default=True, metadata={"help": "The joint loss needs equal batches: must stay true."}
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "The collator names what the model takes: must stay false."}
+    )
+    save_total_limit: int | None = field(
+        default=2, metadata={"help": "Checkpoints kept beside the best one."}
+    )
+    report_to: None | str | list[str] = field(
+        default="none", metadata={"help": "Where to log; none by default."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, needed in (("dataloader_drop_last", True), ("remove_unused_columns", False)):
+            if self.__dict__[name] is not needed:
+                raise ValueError(f"`{name}` is {self.__dict__[name]}; it must be {needed}: leave it out")
+        for name in ("tower_epochs", "generator_epochs", "tower_learning_rate", "generator_learning_rate"):
+            if self.__dict__[name] < 0:
+                raise ValueError(f"`{name}` is {self.__dict__[name]}; it must be at least 0")
+
+
+def parse_arguments(
+    arguments: list[str], default_config: Path
+) -> tuple[ModelArguments, DataArguments, FPigTrainingArguments]:
+    """
+    Fills the settings: the fields' defaults, then the YAML file, then the command line.
+
+    Args:
+        arguments: `[CONFIG.yaml] [--key value …]`.
+        default_config: the YAML file used when none is named.
+
+    Raises:
+        SystemExit: an unknown key or a bad value, with one line that says which.
+    """
+    classes = (ModelArguments, DataArguments, FPigTrainingArguments)
+    parser = HfArgumentParser(
+        classes, usage="train.py [CONFIG.yaml] [--key value ...]", description="Train F-Pig; see configs/."
+    )
+    has_config = bool(arguments) and not arguments[0].startswith("-")
+    config_path, rest = (Path(arguments[0]), arguments[1:]) if has_config else (default_config, arguments)
+    try:
+        parser.set_defaults(**read_config(config_path, classes))
+        model_args, data_args, training_args, unknown = parser.parse_args_into_dataclasses(
+            rest, return_remaining_strings=True, look_for_args_file=False
+        )
+    except (ValueError, TypeError) as error:
+        parser.error(str(error))
+    if unknown:
+        parser.error(f"unknown arguments: {' '.join(unknown)}; `train.py --help` lists the known ones")
+    return model_args, data_args, training_args
+
+
+def read_config(path: Path, classes: tuple[type, ...]) -> dict:
+    """
+    Reads a YAML file whose keys are fields of `classes`.
+
+    Raises:
+        ValueError: no such file, not a mapping, or an unknown key.
+    """
+    if not path.is_file():
+        raise ValueError(
+            f"`{path}` is no file; the first argument is a YAML file such as configs/shapes.yaml"
+        )
+    config = yaml.safe_load(path.read_text()) or {}
+    if not isinstance(config, dict):
+        raise ValueError(f"`{path}` holds {type(config).__name__}; it must hold `key: value` lines")
+    allowed = {item.name for cls in classes for item in fields(cls) if item.init}
+    unknown = sorted(set(config) - allowed)
+    if unknown:
+        raise ValueError(
+            f"`{path}` has the unknown key `{unknown[0]}`; `train.py --help` lists the known ones"
+        )
+    # YAML reads 1e-6 as a string and argparse converts strings alone: what both understand is the string.
+    return {
+        key: str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+        for key, value in config.items()
+    }
+
+
+def write_settings(settings: tuple, path: Path) -> None:
+    """Writes the resolved settings as a YAML file that `parse_arguments` reads again."""
+    resolved = {}
+    for group in settings:
+        values = group.to_dict() if isinstance(group, TrainingArguments) else dict(group.__dict__)
+        resolved |= {
+            item.name: values[item.name] for item in fields(group) if item.init and item.name in values
+        }
+    for key in ("hub_token", "local_rank", "resume_from_checkpoint"):  # a secret, and two of this start alone
+        resolved.pop(key)
+    resolved = {key: value for key, value in resolved.items() if value is not None}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(resolved, sort_keys=True))
+
+
+__all__ = ["DataArguments", "FPigTrainingArguments", "ModelArguments", "parse_arguments", "write_settings"]

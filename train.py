@@ -1,0 +1,85 @@
+"""
+Trains F-Pig, or one of its two-tower baselines, and leaves a folder that `AutoModel` loads.
+
+    accelerate launch train.py                                  # the generated benchmark, from random weights
+    accelerate launch train.py configs/shapes.yaml --seed 1     # a YAML file first; the command line wins
+"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fpig.training_args import parse_arguments, write_settings
+
+if TYPE_CHECKING:
+    from fpig.datasets import CaptionedVideo
+
+    from fpig.training_args import DataArguments, FPigTrainingArguments, ModelArguments
+
+ROOT = Path(__file__).parent
+DEFAULT_CONFIG = ROOT / "configs" / "shapes.yaml"
+CARD_TEMPLATE = ROOT / "model_card.md"
+
+
+def load_splits(
+    data_args: "DataArguments", training_args: "FPigTrainingArguments"
+) -> "dict[str, list[CaptionedVideo]]":
+    """The three splits of the run; a generated data set is made by the first process of every machine."""
+    from fpig.datasets import load_captioned_videos
+
+    names = {
+        "train": data_args.train_split,
+        "validation": data_args.validation_split,
+        "test": data_args.test_split,
+    }
+    with training_args.main_process_first(desc="loading the data"):
+        return {role: load_captioned_videos(data_args.dataset, name) for role, name in names.items() if name}
+
+
+def train(
+    model_args: "ModelArguments", data_args: "DataArguments", training_args: "FPigTrainingArguments"
+) -> None:
+    """Runs every stage that the settings ask for, measures the test split and writes the release."""
+    from fpig.evaluation import evaluate_retrieval
+    from fpig.hub import write_release
+    from transformers import set_seed
+
+    from fpig.stages import check_run_folder, plan_stages, run_stage
+    from fpig.start import load_start
+
+    run_dir = Path(training_args.output_dir)
+    splits = load_splits(data_args, training_args)
+    set_seed(training_args.seed)
+    captions = [caption for video in splits["train"] for caption in video.captions]
+    model, processor = load_start(model_args, captions)
+    has_trained_towers = bool(model_args.clip_name_or_path or model_args.model_name_or_path)
+    stages = plan_stages(model.config.video_pooling, has_trained_towers, training_args)
+    check_run_folder(run_dir, stages, training_args.resume_from_checkpoint)
+    if training_args.should_save:
+        write_settings((model_args, data_args, training_args), run_dir / "settings.yaml")
+    for stage in stages:
+        set_seed(training_args.seed)
+        model = run_stage(
+            stage, model, processor, splits["train"], splits.get("validation", []), training_args
+        )
+    results = None
+    if splits.get("test"):
+        results = evaluate_retrieval(
+            model.eval(), processor, splits["test"], batch_size=training_args.per_device_eval_batch_size
+        )
+    if training_args.should_save:
+        write_release(run_dir, model, processor, results, CARD_TEMPLATE)
+        print(f"Released to {run_dir}")
+
+
+def main() -> None:
+    """Bad settings and bad data end in one line on stderr; all else is a bug and keeps its traceback."""
+    model_args, data_args, training_args = parse_arguments(sys.argv[1:], DEFAULT_CONFIG)
+    try:
+        train(model_args, data_args, training_args)
+    except (ValueError, FloatingPointError) as error:
+        raise SystemExit(f"error: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
