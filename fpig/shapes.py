@@ -41,8 +41,8 @@ def make_shapes(
 
     The folder holds `train/`, `validation/` and `test/` with mp4 files, and `metadata.jsonl` with one line
     per video: `video`, `caption` (a list of 5), `split`, `scene` (its meaning in one line) and `num_bytes`.
-    The metadata is written last; a stopped run goes on where it was, damaged videos are made again, and of two
-    processes that start at once one waits. The same arguments give the same scenes, captions and videos.
+    The metadata is written last; a stopped run goes on where it was, damaged videos are made again, and of
+    two processes that start at once one waits. Equal arguments give equal scenes, captions and videos.
 
     Args:
         cache_dir: Where to keep it; by default the environment variable `FPIG_HOME`, else `~/.cache/fpig`.

@@ -33,7 +33,10 @@ class Figure:
 
 @dataclass(frozen=True, order=True)
 class Event:
-    """Figure `figure_index` does `action`: moves in a direction, changes, appears, disappears or keeps still."""
+    """Figure `figure_index` does `action`: a direction to move in, a change, "appear", "disappear" or "still".
+
+    `speed` is one of `SPEEDS` or empty.
+    """
 
     figure_index: int
     action: str

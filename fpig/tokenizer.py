@@ -38,7 +38,7 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int = 1024, max_length:
     if num_merges < 0:
         raise ValueError(
             f"`vocab_size` is {vocab_size} but bytes and special tokens alone take {len(base_tokens) + 2}; "
-            f"pass at least {len(base_tokens) + 2}"
+            "pass a larger one, such as 1024"
         )
     merges = _learn_merges(captions, num_merges)
     tokens = [*base_tokens, *("".join(pair) for pair in merges), BEGIN_TOKEN, END_TOKEN]
