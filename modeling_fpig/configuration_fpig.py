@@ -33,8 +33,8 @@ class FPigConfig(PreTrainedConfig):
         generator_projection (`bool`, defaults to `True`):
             Whether the generator ends in a projection of its own. Without it the caption tower must be as
             wide as the joint space.
-        generation_loss_weight (`float`, defaults to 1.0):
-            Weight α of the generation loss, at least 0.
+        generation_loss_weight (`float`, defaults to 2.0):
+            Weight α of the generation loss, at least 0. The paper's supplement says 2, the released runs use 1.
         logit_scale_init_value (`float`, defaults to ln 100):
             Start value of τ, the logarithm of the similarity scale, in [0, ln 200].
         interaction_dropout (`float`, defaults to 0.1):
@@ -68,7 +68,7 @@ class FPigConfig(PreTrainedConfig):
     num_selected_tokens: int = 16
     generator_begin_token: bool = True
     generator_projection: bool = True
-    generation_loss_weight: float | int = 1.0
+    generation_loss_weight: float | int = 2.0
     logit_scale_init_value: float | int = math.log(100)
     interaction_dropout: float | int = 0.1
     video_pooling: str = "pseudo_query"
