@@ -60,6 +60,11 @@ class FPigTextTransformer(nn.Module):
         """`input_ids`, `attention_mask` [Q, L] → all tokens [Q, L, Dt] and the pooled one [Q, Dt]."""
         if input_ids.ndim != 2:
             raise ValueError(f"`input_ids` has shape {tuple(input_ids.shape)}; it must be [captions, tokens]")
+        if attention_mask is not None and attention_mask.shape != input_ids.shape:
+            raise ValueError(
+                f"`attention_mask` has shape {tuple(attention_mask.shape)}; it must be that of `input_ids`, "
+                f"{tuple(input_ids.shape)}: pass both as the processor returned them"
+            )
         end_positions = find_end_of_text(input_ids, self.config.eos_token_id)
         hidden_states = self.embeddings(input_ids)
         mask = create_causal_mask(

@@ -48,10 +48,11 @@ class FPigVideoEmbeddings(nn.Module):
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """[B, T, 3, H, W] → [B, N, Dv]."""
-        if pixel_values.ndim != 5 or pixel_values.shape[1] < 1:
+        num_channels = self.patch_embedding.in_channels
+        if pixel_values.ndim != 5 or 0 in pixel_values.shape or pixel_values.shape[2] != num_channels:
             raise ValueError(
                 f"`pixel_values` has shape {tuple(pixel_values.shape)}; it must be [videos, frames, "
-                "channels, height, width] with at least one frame"
+                f"{num_channels} channels, height, width] with at least one video and frame"
             )
         if pixel_values.shape[-2:] != (self.image_size, self.image_size):
             height, width = pixel_values.shape[-2:]
