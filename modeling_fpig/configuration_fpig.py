@@ -34,7 +34,7 @@ class FPigConfig(PreTrainedConfig):
             Whether the generator ends in a projection of its own. Without it the caption tower must be as
             wide as the joint space.
         generation_loss_weight (`float`, defaults to 2.0):
-            Weight α of the generation loss, at least 0. The paper's supplement says 2, the released runs use 1.
+            Weight α of the generation loss, at least 0: 2 in the paper's supplement, 1 in its released runs.
         logit_scale_init_value (`float`, defaults to ln 100):
             Start value of τ, the logarithm of the similarity scale, in [0, ln 200].
         interaction_dropout (`float`, defaults to 0.1):
@@ -45,7 +45,7 @@ class FPigConfig(PreTrainedConfig):
             baselines build neither generator nor interaction.
 
     Raises:
-        ValueError: naming the field, its value, the rule and the repair.
+        StrictDataclassError: naming the field, its value, the rule and the repair.
     """
 
     model_type = "fpig"
@@ -92,8 +92,18 @@ class FPigConfig(PreTrainedConfig):
         begin = int(self.generator_begin_token)
         return begin + self.num_global_tokens + num_frames + self.num_selected_tokens + 1
 
-    def validate_counts(self) -> None:
-        """Part of `@strict` validation."""
+    def validate_fields(self) -> None:
+        """Called by `@strict`, which would take several validators in alphabetical order."""
+        self.check_counts()
+        self.check_numbers()
+        self.check_video_pooling()
+        self.check_image()
+        self.check_text()
+        if self.video_pooling == "pseudo_query":
+            self.check_generator()
+
+    def check_counts(self) -> None:
+        """Raises a `ValueError` for a count below its minimum."""
         for name, minimum in (
             ("projection_dim", 1),
             ("num_frames", 1),
@@ -101,11 +111,16 @@ class FPigConfig(PreTrainedConfig):
             ("num_selected_tokens", 1),
         ):
             value = self.__dict__[name]
-            if isinstance(value, bool) or value < minimum:
+            if value < minimum:
                 raise ValueError(f"`{name}` is {value}; it must be an integer of at least {minimum}")
+        for name, tower in (("text_config", self.text_config), ("vision_config", self.vision_config)):
+            if tower.num_hidden_layers < 1:
+                raise ValueError(
+                    f"`num_hidden_layers` of `{name}` is {tower.num_hidden_layers}; a tower needs at least 1"
+                )
 
-    def validate_numbers(self) -> None:
-        """Part of `@strict` validation."""
+    def check_numbers(self) -> None:
+        """Raises a `ValueError` for a number out of its range."""
         if not (math.isfinite(self.generation_loss_weight) and self.generation_loss_weight >= 0):
             raise ValueError(
                 f"`generation_loss_weight` is {self.generation_loss_weight}; it must be finite and at least 0"
@@ -118,15 +133,15 @@ class FPigConfig(PreTrainedConfig):
         if not 0 <= self.interaction_dropout < 1:
             raise ValueError(f"`interaction_dropout` is {self.interaction_dropout}; it must lie in [0, 1)")
 
-    def validate_video_pooling(self) -> None:
-        """Part of `@strict` validation."""
+    def check_video_pooling(self) -> None:
+        """Raises a `ValueError` for an unknown pooling."""
         if self.video_pooling not in VIDEO_POOLINGS:
             raise ValueError(
                 f"`video_pooling` is {self.video_pooling!r}; it must be one of {', '.join(VIDEO_POOLINGS)}"
             )
 
-    def validate_image(self) -> None:
-        """Part of `@strict` validation."""
+    def check_image(self) -> None:
+        """Raises a `ValueError` when frames can't be cut into patches."""
         image_size, patch_size = self.vision_config.image_size, self.vision_config.patch_size
         if not (isinstance(image_size, int) and isinstance(patch_size, int)):
             raise ValueError(
@@ -138,8 +153,8 @@ class FPigConfig(PreTrainedConfig):
                 f"`image_size` is {image_size}; it must be a positive multiple of `patch_size` {patch_size}"
             )
 
-    def validate_text(self) -> None:
-        """Part of `@strict` validation."""
+    def check_text(self) -> None:
+        """Raises a `ValueError` for special tokens outside the vocabulary."""
         text = self.text_config
         for name, token_id in (("bos_token_id", text.bos_token_id), ("eos_token_id", text.eos_token_id)):
             if not isinstance(token_id, int) or not 0 <= token_id < text.vocab_size:
@@ -148,10 +163,8 @@ class FPigConfig(PreTrainedConfig):
                     "pass the tokenizer's"
                 )
 
-    def validate_generator(self) -> None:
-        """Part of `@strict` validation."""
-        if self.video_pooling != "pseudo_query":
-            return
+    def check_generator(self) -> None:
+        """Raises a `ValueError` when the generator can't hold the sequence that the other fields ask for."""
         if self.num_selected_tokens > self.num_frames * self.num_patches:
             raise ValueError(
                 f"`num_selected_tokens` is {self.num_selected_tokens}; {self.num_frames} frames of "
