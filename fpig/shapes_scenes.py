@@ -33,7 +33,7 @@ class Figure:
 
 @dataclass(frozen=True, order=True)
 class Event:
-    """Figure `figure_index` does `action`: a direction to move in, a change, "appear", "disappear" or "still".
+    """Figure `figure_index` does `action`: one of `DIRECTIONS`, a change, "appear", "disappear" or "still".
 
     `speed` is one of `SPEEDS` or empty.
     """

@@ -1,0 +1,163 @@
+"""Rows of csv, jsonl and parquet files and of `datasets` datasets, in one form."""
+
+import csv
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+
+VIDEO_COLUMNS = ("video", "file_name")
+CAPTION_COLUMN = "caption"
+TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
+_REPOSITORY_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+
+
+@dataclass(frozen=True)
+class AnnotationRow:
+    """One row of annotations, checked.
+
+    `place` is where it stands, for messages; `name` is the video's path as written there, empty where it
+    has none; `video` the path to open, or the file's content.
+    """
+
+    place: str
+    name: str
+    video: str | bytes
+    captions: tuple[str, ...]
+    split: str | None
+
+
+def read_rows(source: str | Path) -> Iterator[AnnotationRow]:
+    """Read the rows of a file, a folder or a `datasets` repository.
+
+    Raises:
+        FileNotFoundError: there is no such file, folder or repository.
+        ValueError: it can't be read, lacks a column, or a row has no video or an empty caption.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return _read_table(path)
+    if path.is_dir():
+        tables = [path / f"metadata{suffix}" for suffix in TABLE_SUFFIXES]
+        found = [table for table in tables if table.is_file()]
+        return _read_table(found[0]) if found else _read_dataset(path)
+    if path.suffix in TABLE_SUFFIXES or not _REPOSITORY_ID.fullmatch(str(source)):
+        raise FileNotFoundError(
+            f"`source` is '{source}' but there is no such file or folder; pass a csv, jsonl or parquet file, "
+            "a folder with videos and metadata.csv or metadata.jsonl, a `datasets` repository, or 'shapes'"
+        )
+    return _read_dataset(source)
+
+
+def _read_table(path: Path) -> Iterator[AnnotationRow]:
+    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+    if path.suffix not in readers:
+        raise ValueError(
+            f"`source` is '{path}' but only {', '.join(readers)} files are read; write one of these"
+        )
+    try:
+        for number, row in enumerate(readers[path.suffix](path), start=1):
+            place = f"row {number} of '{path}'"
+            column = _find_video_column(row, place)
+            name, video = _read_video(row[column], path.parent, place)
+            yield AnnotationRow(place, name, video, _read_captions(row, place), row.get("split"))
+    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, pyarrow.ArrowInvalid) as error:
+        raise ValueError(f"`source` is '{path}' but can't be read as {path.suffix[1:]}: {error}") from error
+
+
+def _find_video_column(columns: Iterable[str], place: str) -> str:
+    """Name the column of the videos, having checked that the captions have one too."""
+    found = ", ".join(f"`{column}`" for column in columns)
+    video_columns = [column for column in VIDEO_COLUMNS if column in columns]
+    missing = [] if video_columns else ["video"]
+    missing += [] if CAPTION_COLUMN in columns else [CAPTION_COLUMN]
+    if missing:
+        raise ValueError(f"{place} has no column `{missing[0]}` but {found}; rename one to `{missing[0]}`")
+    return video_columns[0]
+
+
+def _read_video(value: Any, folder: Path, place: str) -> tuple[str, str | bytes]:
+    """Name of the video and what to open: a path, taken from `folder`, or the content of an embedded file."""
+    content = None
+    if isinstance(value, dict):
+        value, content = value.get("path"), value.get("bytes")
+    elif isinstance(value, bytes):
+        value, content = None, value
+    if content:
+        return os.path.basename(value or ""), content
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(
+            f"{place} has `video` {value!r} but must name a file or hold one as {{'bytes', 'path'}}; "
+            "fill it in or take the row out"
+        )
+    return value, str(folder / value)
+
+
+def _read_captions(row: dict[str, Any], place: str) -> tuple[str, ...]:
+    """The caption or captions of a row, none of them empty."""
+    captions = row[CAPTION_COLUMN]
+    captions = captions if isinstance(captions, list) else [captions]
+    if not captions or not all(isinstance(caption, str) and caption.strip() for caption in captions):
+        raise ValueError(
+            f"{place} has `caption` {row[CAPTION_COLUMN]!r} but captions must be texts that are not empty; "
+            "fill it in or take the row out"
+        )
+    return tuple(captions)
+
+
+def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        yield from csv.DictReader(file)
+
+
+def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                row = json.loads(line)
+                if not isinstance(row, dict):
+                    raise ValueError(
+                        f"line {number} of '{path}' is {line.strip()[:60]} but must be a JSON object with "
+                        "`video` and `caption`; rewrite it"
+                    )
+                yield row
+
+
+def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
+    with pyarrow.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=64):
+            yield from batch.to_pylist()
+
+
+def _read_dataset(source: str | Path) -> Iterator[AnnotationRow]:
+    """Read all splits of a folder written by `save_to_disk`, else whatever `load_dataset` makes of it."""
+    path = Path(source)
+    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        loaded = datasets.load_from_disk(str(source))
+    else:
+        try:
+            loaded = datasets.load_dataset(str(source))
+        except (FileNotFoundError, ConnectionError) as error:
+            raise FileNotFoundError(
+                f"`source` is '{source}' but it is neither a file or folder with annotations nor a dataset "
+                f"that `datasets` can load: {error}"
+            ) from error
+    if isinstance(loaded, datasets.Dataset):
+        loaded = {None: loaded}
+    for split, dataset in loaded.items():
+        source_place = f"split '{split}' of '{source}'" if split else f"'{source}'"
+        column = _find_video_column(dataset.column_names, source_place)
+        rows = dataset.select_columns([column, CAPTION_COLUMN])
+        if isinstance(rows.features[column], datasets.Video):
+            rows = rows.cast_column(column, datasets.Video(decode=False))
+        for number, row in enumerate(rows, start=1):
+            place = f"row {number} of {source_place}"
+            name, video = _read_video(row[column], path, place)
+            yield AnnotationRow(place, os.path.basename(name), video, _read_captions(row, place), split)
