@@ -82,6 +82,7 @@ class FPigModel(FPigPreTrainedModel):
     """
 
     def __init__(self, config: FPigConfig) -> None:
+        config.validate()  # overrides given to `from_pretrained` are set after construction, unchecked
         super().__init__(config)
         # The towers read the attention implementation off their own configs, which transformers fills only
         # for towers that are models themselves.
@@ -110,7 +111,7 @@ class FPigModel(FPigPreTrainedModel):
             config_overrides: fields of [`FPigConfig`], for example `num_frames=32`.
 
         Raises:
-            ValueError: an override is no field of [`FPigConfig`], or has a bad value.
+            ValueError: an override is no field of [`FPigConfig`], or one that the checkpoint decides.
         """
         unknown = sorted(set(config_overrides) - set(FPigConfig.__dataclass_fields__))
         if unknown:
@@ -118,7 +119,11 @@ class FPigModel(FPigPreTrainedModel):
                 f"`{unknown[0]}` is no field of FPigConfig; the fields of its documentation are allowed"
             )
         clip = CLIPModel.from_pretrained(name_or_path)
-        config = FPigConfig(**(read_clip_config(clip) | config_overrides))
+        clip_fields = read_clip_config(clip)
+        decided = sorted(set(config_overrides) & set(clip_fields))
+        if decided:
+            raise ValueError(f"`{decided[0]}` is the CLIP checkpoint's to decide; leave it out")
+        config = FPigConfig(**clip_fields, **config_overrides)
         model = cls(config)
         model.load_clip_weights(clip)
         return model
