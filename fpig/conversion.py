@@ -43,9 +43,7 @@ def load_authors_checkpoint(path: str | Path) -> "dict[str, torch.Tensor]":
     if not path.is_file():
         raise ValueError(f"`checkpoint` is {str(path)!r}; there is no such file")
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
+        return load_safetensors(path)
     if path.suffix not in (".pt", ".pth"):
         raise ValueError(f"`checkpoint` is {str(path)!r}; it must end in .safetensors, .pt or .pth")
     import torch
@@ -57,11 +55,25 @@ def load_authors_checkpoint(path: str | Path) -> "dict[str, torch.Tensor]":
             f"`checkpoint` is {str(path)!r}; it does not load with `weights_only=True` "
             f"({type(error).__name__}): save its state dict alone, `torch.save(model.state_dict(), path)`"
         ) from error
-    if not (isinstance(state_dict, dict) and all(isinstance(v, torch.Tensor) for v in state_dict.values())):
+    is_state_dict = isinstance(state_dict, dict) and all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state_dict.items()
+    )
+    if not is_state_dict:
         raise ValueError(
             f"`checkpoint` is {str(path)!r}; it must hold one flat dict of tensors, a state dict"
         )
     return state_dict
+
+
+def load_safetensors(path: Path) -> "dict[str, torch.Tensor]":
+    """Reads a `.safetensors` file; raises a `ValueError` when it is none."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"`checkpoint` is {str(path)!r}; it is not a safetensors file: {error}") from error
 
 
 def convert_state_dict(
@@ -76,6 +88,9 @@ def convert_state_dict(
     Raises:
         ValueError: naming every key that is unknown, missing or of another shape than `config` says.
     """
+    unknown = sorted(name for name in state_dict if not name.startswith(tuple(PREFIXES)))
+    if unknown:
+        raise ValueError(f"`checkpoint` has unknown keys: {', '.join(unknown)}")
     tensors = {name: value for name, value in state_dict.items() if not name.endswith(".position_ids")}
     converted = {}
     table = tensors.pop(GENERATOR_TOKEN_TABLE, None)
@@ -101,11 +116,9 @@ def convert_state_dict(
 
 
 def rename_key(name: str) -> str:
-    """The authors' parameter name in our words; unknown names keep theirs."""
-    for prefix, new_prefix in PREFIXES.items():
-        if name.startswith(prefix):
-            return new_prefix + name[len(prefix) :]
-    return name
+    """The authors' parameter name, which begins with one of `PREFIXES`, in our words."""
+    prefix = next(prefix for prefix in PREFIXES if name.startswith(prefix))
+    return PREFIXES[prefix] + name.removeprefix(prefix)
 
 
 def check_slot_rows(table: "torch.Tensor", config: "FPigConfig") -> None:
@@ -156,21 +169,40 @@ def convert_checkpoint(checkpoint: str | Path, config_fields: dict[str, Any] | N
     Raises:
         ValueError: a field is unknown or bad, or the checkpoint does not fit.
     """
-    from modeling_fpig import FPigConfig, FPigModel
+    from modeling_fpig import FPigModel
 
-    config_fields = dict(config_fields or {})
-    allowed = set(FPigConfig.__dataclass_fields__) | {"model_type", "architectures", "auto_map"}
-    unknown = sorted(set(config_fields) - allowed)
-    if unknown:
-        raise ValueError(
-            f"`config` has the unknown field `{unknown[0]}`; the fields of FPigConfig are allowed"
-        )
     state_dict = load_authors_checkpoint(checkpoint)
-    config_fields.setdefault("generator_projection", GENERATOR_PROJECTION in state_dict)
-    config = FPigConfig(**config_fields)
+    config = build_config(
+        {"generator_projection": GENERATOR_PROJECTION in state_dict} | (config_fields or {})
+    )
     model = FPigModel(config)
     model.load_state_dict(convert_state_dict(state_dict, config))
     return model
+
+
+def build_config(config_fields: dict[str, Any]) -> "FPigConfig":
+    """Builds the configuration; raises a `ValueError` when a field is unknown, also in a tower's, or bad."""
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import CLIPTextConfig, CLIPVisionConfig
+
+    from modeling_fpig import FPigConfig
+
+    parts = {"config": config_fields}
+    parts |= {name: config_fields.get(name) for name in ("text_config", "vision_config")}
+    classes = {"config": FPigConfig, "text_config": CLIPTextConfig, "vision_config": CLIPVisionConfig}
+    for name, fields in parts.items():
+        if not isinstance(fields, dict):
+            continue
+        unknown = sorted(set(fields) - set(classes[name]().to_dict()) - {"architectures", "auto_map"})
+        if unknown:
+            raise ValueError(
+                f"`{name}` has the unknown field `{unknown[0]}`; the fields of {classes[name].__name__} are "
+                "allowed"
+            )
+    try:
+        return FPigConfig(**config_fields)
+    except StrictDataclassError as error:
+        raise ValueError(str(error).split("Error: ", 1)[-1]) from error
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -182,14 +214,24 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def read_config_file(path: Path | None) -> dict[str, Any]:
+    """The fields in a JSON file, none without a file; raises a `ValueError` when it is no JSON object."""
+    if path is None:
+        return {}
+    try:
+        fields = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"`--config` {path} is not JSON: {error}") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"`--config` {path} must hold one JSON object of FPigConfig fields")
+    return fields
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs the conversion; bad input ends in one line on stderr."""
     options = parse_arguments(arguments)
     try:
-        config_fields = json.loads(options.config.read_text()) if options.config else {}
-        if not isinstance(config_fields, dict):
-            raise ValueError(f"`--config` {options.config} must hold one JSON object of FPigConfig fields")
-        model = convert_checkpoint(options.checkpoint, config_fields)
+        model = convert_checkpoint(options.checkpoint, read_config_file(options.config))
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
     model.save_pretrained(options.out_dir)
