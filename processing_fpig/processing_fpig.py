@@ -1,0 +1,123 @@
+"""One call for both sides of a pair: captions through the tokenizer, videos through the video processor."""
+
+from typing import Any
+
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+
+from .video_processing_fpig import FPigVideoProcessor
+
+
+class FPigProcessor(ProcessorMixin):
+    """
+    Tokenizes captions and turns videos into pixel values.
+
+    Args:
+        video_processor: an [`FPigVideoProcessor`].
+        tokenizer: a CLIP tokenizer, or another that ends a text with its end-of-text token.
+        max_length: captions are cut to this many tokens, begin and end included.
+    """
+
+    def __init__(
+        self, video_processor: Any = None, tokenizer: Any = None, max_length: int = 50, **kwargs: Any
+    ) -> None:
+        if video_processor is None or tokenizer is None:
+            missing = "video_processor" if video_processor is None else "tokenizer"
+            raise ValueError(f"`{missing}` is None; a processor needs both: pass `{missing}=…`")
+        if not isinstance(max_length, int) or max_length < 3:
+            raise ValueError(f"`max_length` is {max_length!r}; it must be at least 3: begin, one token, end")
+        self.max_length = max_length
+        super().__init__(video_processor, tokenizer, **kwargs)
+
+    def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
+        """Takes the video processor as it is: transformers' own base class is a dummy without torchvision."""
+        if argument_name == "video_processor":
+            return type(argument)
+        return super().check_argument_for_proper_class(argument_name, argument)
+
+    @classmethod
+    def _get_arguments_from_pretrained(
+        cls, pretrained_model_name_or_path: str, processor_dict: dict | None = None, **kwargs: Any
+    ) -> list[Any]:
+        """Loads the parts; the video processor by its own class, which needs no torchvision."""
+        tokenizer = cls._load_tokenizer_from_pretrained("tokenizer", pretrained_model_name_or_path, **kwargs)
+        video_processor = FPigVideoProcessor.from_pretrained(
+            pretrained_model_name_or_path,
+            **{key: value for key, value in kwargs.items() if key != "trust_remote_code"},
+        )
+        return [video_processor, tokenizer]
+
+    def __call__(
+        self,
+        text: str | list[str] | None = None,
+        videos: Any = None,
+        max_length: int | None = None,
+        return_tensors: str | None = "pt",
+        text_kwargs: dict[str, Any] | None = None,
+        videos_kwargs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """
+        Captions, videos or both.
+
+        Args:
+            text: one caption or a list.
+            videos: one video or a list; see [`FPigVideoProcessor`].
+            max_length: instead of the processor's own.
+            return_tensors: `"pt"` or `"np"`.
+            text_kwargs: more arguments for the tokenizer; captions are padded to the longest and truncated.
+            videos_kwargs: more arguments for the video processor: `num_frames`, `mode`, `generator`.
+            kwargs: `images_kwargs`, `audio_kwargs` and `common_kwargs` of transformers' processors; the last
+                go to both sides, the others must be empty.
+
+        Returns:
+            `input_ids` and `attention_mask` [Q, L] with `text`, `pixel_values` [B, T, 3, S, S] with `videos`.
+
+        Raises:
+            ValueError: neither captions nor videos, an empty list, or an argument that is not known.
+        """
+        common_kwargs = dict(kwargs.pop("common_kwargs", None) or {})
+        unknown = [name for name, value in kwargs.items() if name not in OTHER_KWARGS or value]
+        if unknown:
+            raise ValueError(
+                f"`{unknown[0]}` is not known; captions and videos are: pass `text` and `videos`"
+            )
+        if text is None and videos is None:
+            raise ValueError("`text` and `videos` are both None; pass one of them")
+        return_tensors = common_kwargs.pop("return_tensors", return_tensors)
+        data: dict[str, Any] = {}
+        if text is not None:
+            arguments = {"padding": True, "truncation": True, "max_length": max_length or self.max_length}
+            arguments |= common_kwargs | (text_kwargs or {})
+            data |= self.tokenizer(check_text(text), return_tensors=return_tensors, **arguments)
+        if videos is not None:
+            arguments = common_kwargs | (videos_kwargs or {})
+            data |= self.video_processor(videos, return_tensors=return_tensors, **arguments)
+        return BatchFeature(data)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """What the model takes of this processor."""
+        return ["input_ids", "attention_mask", "pixel_values"]
+
+
+OTHER_KWARGS = ("images", "images_kwargs", "audio", "audio_kwargs", "videos_kwargs", "text_kwargs")
+
+
+def check_text(text: Any) -> list[str]:
+    """
+    One caption or several → a list.
+
+    Raises:
+        ValueError: an empty list, or something that is no string.
+    """
+    captions = [text] if isinstance(text, str) else list(text)
+    if not captions:
+        raise ValueError("`text` is an empty list; pass at least one caption")
+    for caption in captions:
+        if not isinstance(caption, str):
+            raise ValueError(f"`text` holds {caption!r}; captions are strings")
+    return captions
+
+
+__all__ = ["FPigProcessor"]

@@ -1,0 +1,148 @@
+"""Frames to pixel values: sampling, resizing, cropping and normalising, in torch alone."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from transformers.feature_extraction_utils import BatchFeature
+from transformers.video_processing_utils import VideoProcessorMixin
+
+from .decoding_fpig import read_frames
+from .frame_sampling_fpig import SAMPLING_MODES, sample_frame_indices
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+RESIZE_MODES = ("crop", "squash")
+
+
+class FPigVideoProcessor(VideoProcessorMixin):
+    """
+    Samples frames of videos and makes pixel values of them.
+
+    Args:
+        num_frames: frames T taken of each video, at least 1.
+        size: width and height S of the pixel values.
+        resize_mode: `"crop"` resizes the short side to `size` and cuts the centre, as CLIP does; `"squash"`
+            resizes both sides to `size`, as the authors' code does.
+        image_mean: per channel, of values in [0, 1]; CLIP's by default.
+        image_std: per channel; CLIP's by default.
+
+    Raises:
+        ValueError: naming the setting, its value, the rule and the repair.
+    """
+
+    model_input_names = ["pixel_values"]  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_frames: int = 12,
+        size: int = 224,
+        resize_mode: str = "crop",
+        image_mean: tuple[float, ...] = CLIP_MEAN,
+        image_std: tuple[float, ...] = CLIP_STD,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        for name, value in (("num_frames", num_frames), ("size", size)):
+            check_count(name, value)
+        if resize_mode not in RESIZE_MODES:
+            raise ValueError(f"`resize_mode` is {resize_mode!r}; it must be one of {', '.join(RESIZE_MODES)}")
+        for name, values in (("image_mean", image_mean), ("image_std", image_std)):
+            if len(values) != 3:
+                raise ValueError(f"`{name}` is {values}; it must have 3 numbers, for red, green and blue")
+        if min(image_std) <= 0:
+            raise ValueError(f"`image_std` is {image_std}; its numbers must be above 0")
+        self.num_frames = num_frames
+        self.size = size
+        self.resize_mode = resize_mode
+        self.image_mean = list(image_mean)
+        self.image_std = list(image_std)
+
+    def __call__(
+        self,
+        videos: Any,
+        num_frames: int | None = None,
+        mode: str = "test",
+        generator: torch.Generator | None = None,
+        return_tensors: str | None = "pt",
+    ) -> BatchFeature:
+        """
+        One video or a list of them → `pixel_values` [B, T, 3, S, S] float32.
+
+        Args:
+            videos: a video is a path, bytes, a binary file, a `{"bytes", "path"}`, an array [T, H, W, 3] or
+                tensor [T, 3, H, W] of uint8, or a list of PIL images or arrays [H, W, 3]. So a list of images
+                is one video; a list of anything else is a list of videos.
+            num_frames: instead of the processor's own.
+            mode: `"test"` spreads the frames evenly; `"train"` also draws the ends and needs `generator`.
+            generator: draws for train mode; equal states give equal frames.
+            return_tensors: `"pt"`, or `"np"` for arrays.
+
+        Raises:
+            VideoReadError: a video can't be read; it names the path and the reason.
+            ValueError: a bad argument, or no video.
+        """
+        if return_tensors not in ("pt", "np", None):
+            raise ValueError(f"`return_tensors` is {return_tensors!r}; it must be 'pt' or 'np'")
+        if mode not in SAMPLING_MODES:
+            raise ValueError(f"`mode` is {mode!r}; it must be one of {', '.join(SAMPLING_MODES)}")
+        num_frames = self.num_frames if num_frames is None else num_frames
+        check_count("num_frames", num_frames)
+        batch = split_batch(videos)
+        if not batch:
+            raise ValueError("`videos` is an empty list; pass at least one video")
+
+        def choose_indices(num_available: int) -> list[int]:
+            return sample_frame_indices(num_available, num_frames, mode, generator)
+
+        pixel_values = torch.stack(
+            [self.make_pixel_values(read_frames(video, choose_indices)) for video in batch]
+        )
+        return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
+
+    def make_pixel_values(self, frames: torch.Tensor) -> torch.Tensor:
+        """RGB frames [T, H, W, 3] uint8 → normalised [T, 3, S, S] float32."""
+        frames = resize_frames(frames.permute(0, 3, 1, 2), self.size, self.resize_mode).div(255)
+        mean = torch.tensor(self.image_mean).view(3, 1, 1)
+        std = torch.tensor(self.image_std).view(3, 1, 1)
+        return (frames - mean) / std
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raises a `ValueError` unless `value` is an integer of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"`{name}` is {value!r}; it must be an integer of at least 1")
+
+
+def split_batch(videos: Any) -> list[Any]:
+    """The videos of a call, whether it was given one or a list; a list of images is one video."""
+    if not isinstance(videos, list | tuple):
+        return [videos]
+    if videos and all(is_image(frame) for frame in videos):
+        return [videos]
+    return list(videos)
+
+
+def is_image(frame: Any) -> bool:
+    """Whether `frame` is one picture: a PIL image, or an array or tensor of three dimensions."""
+    if isinstance(frame, np.ndarray | torch.Tensor):
+        return frame.ndim == 3
+    return type(frame).__module__.startswith("PIL.")
+
+
+def resize_frames(frames: torch.Tensor, size: int, mode: str) -> torch.Tensor:
+    """Bicubic with antialias → [T, 3, size, size], integers in [0, 255] as CLIP's images are."""
+    height, width = frames.shape[-2:]
+    if mode == "squash":
+        target = (size, size)
+    else:
+        short = min(height, width)
+        target = (size * height // short, size * width // short)
+    frames = torch.nn.functional.interpolate(
+        frames.float(), size=target, mode="bicubic", align_corners=False, antialias=True
+    )
+    top, left = round((target[0] - size) / 2), round((target[1] - size) / 2)
+    return frames[..., top : top + size, left : left + size].round().clamp(0, 255)
+
+
+__all__ = ["FPigVideoProcessor"]
