@@ -15,7 +15,7 @@ class PairDataset(Dataset):
     """Returns what it is asked for."""
 
     def __len__(self):
-        return 23
+        return 47
 
     def __getitem__(self, index_and_epoch):
         return index_and_epoch
@@ -23,7 +23,7 @@ class PairDataset(Dataset):
 
 def make_loader(num_processes=1, process_index=0, drop_last=True, even_batches=True, **kwargs):
     """The loader that accelerate makes of the Trainer's: sharded where there are several processes."""
-    batch_sampler = BatchSampler(EpochSampler(23, seed=5), batch_size=4, drop_last=drop_last)
+    batch_sampler = BatchSampler(EpochSampler(47, seed=5), batch_size=4, drop_last=drop_last)
     if num_processes > 1:
         batch_sampler = BatchSamplerShard(
             batch_sampler, num_processes, process_index, even_batches=even_batches
@@ -77,7 +77,7 @@ def test_no_video_meets_itself_in_a_joint_batch(num_processes, even_batches):
         for loader in loaders:
             loader.set_epoch(epoch)
         shards = [list(loader) for loader in loaders]
-        assert {len(shard) for shard in shards} == {23 // (4 * num_processes)}
+        assert {len(shard) for shard in shards} == {47 // (4 * num_processes)}
         joint_batches = [list(itertools.chain(*batches)) for batches in zip(*shards, strict=True)]
         for batch in joint_batches:
             assert len({index for index, _ in batch}) == len(batch) == 4 * num_processes
@@ -90,7 +90,7 @@ def test_incomplete_batches_would_repeat_videos():
     """Why `dataloader_drop_last` is needed: accelerate fills the last joint batch from the epoch's start."""
     shards = [list(make_loader(3, rank, drop_last=False)) for rank in range(3)]
     visited = [index for shard in shards for batch in shard for index, _ in batch]
-    assert len(visited) > len(set(visited)) == 23
+    assert len(visited) > len(set(visited)) == 47
 
 
 @pytest.mark.parametrize("num_processes", [1, 2, 3])
@@ -114,11 +114,11 @@ def test_living_worker_processes_learn_the_epoch():
     loader = make_loader(num_workers=2, persistent_workers=True, multiprocessing_context="fork")
     for epoch in range(3):
         loader.set_epoch(epoch)
-        expected = list(make_sampler(epoch))[:20]
+        expected = list(make_sampler(epoch))[:44]
         assert list(itertools.chain(*loader)) == expected
 
 
 def make_sampler(epoch):
-    sampler = EpochSampler(23, seed=5)
+    sampler = EpochSampler(47, seed=5)
     sampler.set_epoch(epoch)
     return sampler
