@@ -18,13 +18,12 @@ POOLINGS = ("pseudo_query", "class_token", "mean")
 
 
 def record_calls(monkeypatch, owner, name):
-    """Lets `owner.name` do its work and returns the list that fills with (arguments, result)."""
+    """Lets `owner.name` do its work and returns the list that fills with its arguments."""
     calls, original = [], getattr(owner, name)
 
     def record(*args, **kwargs):
-        result = original(*args, **kwargs)
-        calls.append((args, result))
-        return result
+        calls.append(args)
+        return original(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, record)
     return calls
@@ -220,7 +219,7 @@ def test_class_token_attention_only_where_needed(make_tiny_model, tiny_batch, mo
     calls = record_calls(monkeypatch, FPigVideoAttention, "get_class_token_attention")
     model.encode_video(tiny_batch["pixel_values"])
     expected = [model.vision_model.encoder.layers[-1].self_attn] if video_pooling == "pseudo_query" else []
-    assert [arguments[0] for arguments, _ in calls] == expected
+    assert [arguments[0] for arguments in calls] == expected
 
 
 def test_no_attention_map_of_all_tokens(tiny_model, tiny_batch, monkeypatch):
@@ -228,7 +227,7 @@ def test_no_attention_map_of_all_tokens(tiny_model, tiny_batch, monkeypatch):
     calls = record_calls(monkeypatch, torch.nn.functional, "scaled_dot_product_attention")
     _, attention = tiny_model.vision_model(tiny_batch["pixel_values"])
     num_global, tokens_per_frame, num_tokens = 3, 10, 3 + 4 * 10
-    lengths = {(arguments[0].shape[2], arguments[1].shape[2]) for arguments, _ in calls}
+    lengths = {(arguments[0].shape[2], arguments[1].shape[2]) for arguments in calls}
     assert lengths == {(tokens_per_frame, num_global + tokens_per_frame), (num_global, num_tokens)}
     assert len(calls) == 2 * 2
     assert attention.shape == (3, 6, num_tokens)
