@@ -16,7 +16,7 @@ import pyarrow.parquet
 VIDEO_COLUMNS = ("video", "file_name")
 CAPTION_COLUMN = "caption"
 TABLE_SUFFIXES = (".csv", ".jsonl", ".parquet")
-_REPOSITORY_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_REPOSITORY_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ class RetrievalCollator:
 
     def __call__(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         """Make a batch of the items of `VideoCaptionDataset`."""
-        tokens = self.processor(text=[item["caption"] for item in items], padding=True, return_tensors="pt")
+        tokens = self.processor(text=[item["caption"] for item in items], return_tensors="pt")
         return {
             "input_ids": tokens["input_ids"],
             "attention_mask": tokens["attention_mask"],

@@ -1,0 +1,392 @@
+"""The door for captioned videos, and the training dataset, on really encoded videos."""
+
+import json
+import shutil
+
+import datasets
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from fpig.datasets import CaptionedVideo, VideoCaptionDataset, load_captioned_videos
+from fpig.sampler import EpochSampler
+from fpig.shapes import make_shapes
+from fpig.tokenizer import train_tokenizer
+from processing_fpig import FPigProcessor, FPigVideoProcessor
+
+
+@pytest.fixture(scope="module")
+def shapes_folder(tmp_path_factory):
+    return make_shapes(
+        tmp_path_factory.mktemp("shapes"), num_train=6, num_validation=1, num_test=2, num_workers=1
+    )
+
+
+@pytest.fixture
+def folder(tmp_path, shapes_folder):
+    """A folder with three videos, a.mp4, b.mp4 and sub/c.mp4."""
+    (tmp_path / "sub").mkdir()
+    for index, name in enumerate(("a.mp4", "b.mp4", "sub/c.mp4")):
+        shutil.copy(shapes_folder / "train" / f"{index:05d}.mp4", tmp_path / name)
+    return tmp_path
+
+
+@pytest.fixture
+def embedded(folder):
+    """The three videos as a `datasets` column that holds the files, "b" in two rows; its own cache."""
+    names = ("a.mp4", "b.mp4", "sub/c.mp4", "b.mp4")
+    rows = {
+        "video": [{"bytes": (folder / name).read_bytes(), "path": name} for name in names],
+        "caption": ["one", "two", "three", "two again"],
+    }
+    return datasets.Dataset.from_dict(rows).cast_column("video", datasets.Video(decode=False))
+
+
+@pytest.fixture(autouse=True)
+def quiet_datasets(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.getbasetemp() / "datasets")
+    datasets.disable_progress_bars()
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def summarize(records):
+    return {record.video_id: record.captions for record in records}
+
+
+EXPECTED = {"a.mp4": ("a one", "a two"), "b.mp4": ("b, one",), "sub/c.mp4": ("c one",)}
+
+# What it reads
+
+
+def test_csv_groups_rows_and_resolves_paths_from_its_own_folder(folder):
+    path = write(
+        folder / "list.csv",
+        'video,caption,note\na.mp4,a one,x\nb.mp4,"b, one",\nsub/c.mp4,c one,\n./sub/../a.mp4,a two,\n',
+    )
+    records = load_captioned_videos(path)
+    assert summarize(records) == EXPECTED
+    assert [record.video for record in records] == [str(folder / name) for name in EXPECTED]
+    assert load_captioned_videos(str(path)) == records
+
+
+def test_captions_of_a_csv_stay_texts(folder):
+    path = write(folder / "list.csv", "video,caption\na.mp4,NA\na.mp4,12\na.mp4,null\n")
+    assert load_captioned_videos(path)[0].captions == ("NA", "12", "null")
+
+
+def test_csv_of_a_spreadsheet_begins_with_a_mark(folder):
+    path = write(folder / "list.csv", "\ufeffvideo,caption\na.mp4,é\n")
+    assert summarize(load_captioned_videos(path)) == {"a.mp4": ("é",)}
+
+
+def test_jsonl_takes_one_caption_or_a_list(folder):
+    rows = [
+        {"video": "a.mp4", "caption": ["a one", "a two"]},
+        {"video": "b.mp4", "caption": "b, one"},
+        {"caption": ["c one"], "video": str(folder / "sub" / "c.mp4")},
+    ]
+    path = write(folder / "list.jsonl", "\n".join(json.dumps(row) for row in rows) + "\n\n")
+    expected = {**EXPECTED, str(folder / "sub" / "c.mp4"): EXPECTED["sub/c.mp4"]}
+    del expected["sub/c.mp4"]
+    assert summarize(load_captioned_videos(path)) == expected
+
+
+@pytest.mark.parametrize("are_lists", [False, True])
+def test_parquet(folder, are_lists):
+    pairs = [(name, caption) for name, captions in EXPECTED.items() for caption in captions]
+    if are_lists:
+        pairs = [(name, list(captions)) for name, captions in EXPECTED.items()]
+    names, captions = zip(*pairs, strict=True)
+    pyarrow.parquet.write_table(pyarrow.table({"video": names, "caption": captions}), folder / "list.parquet")
+    assert summarize(load_captioned_videos(folder / "list.parquet")) == EXPECTED
+
+
+@pytest.mark.parametrize("column", ["video", "file_name"])
+def test_folder_with_metadata(folder, column):
+    write(
+        folder / "metadata.csv",
+        f'{column},caption\na.mp4,a one\na.mp4,a two\nb.mp4,"b, one"\nsub/c.mp4,c one\n',
+    )
+    assert summarize(load_captioned_videos(folder)) == EXPECTED
+
+
+def test_splits(folder):
+    path = write(folder / "list.csv", "video,caption,split\na.mp4,1,train\nb.mp4,2,test\na.mp4,3,train\n")
+    assert summarize(load_captioned_videos(path, "train")) == {"a.mp4": ("1", "3")}
+    assert summarize(load_captioned_videos(path, "test")) == {"b.mp4": ("2",)}
+    assert summarize(load_captioned_videos(path)) == {"a.mp4": ("1", "3"), "b.mp4": ("2",)}
+
+
+def test_saved_dataset_with_embedded_videos(folder, embedded):
+    splits = datasets.DatasetDict(train=embedded.select([0, 1, 3]), test=embedded.select([2]))
+    splits.save_to_disk(folder / "saved")
+    records = load_captioned_videos(folder / "saved", "train")
+    assert summarize(records) == {"a.mp4": ("one",), "b.mp4": ("two", "two again")}
+    assert records[0].video == (folder / "a.mp4").read_bytes()
+    assert summarize(load_captioned_videos(folder / "saved", "test")) == {"c.mp4": ("three",)}
+
+
+def test_saved_dataset_without_splits(folder, embedded):
+    embedded.save_to_disk(folder / "saved")
+    assert len(load_captioned_videos(folder / "saved")) == 3
+    with pytest.raises(ValueError, match="`split` is 'test' but .* has no column `split`"):
+        load_captioned_videos(folder / "saved", "test")
+
+
+def test_repository_of_parquet_files(folder, embedded):
+    """A Hub repository's layout, in a folder: `load_dataset` reads both alike."""
+    (folder / "repository" / "data").mkdir(parents=True)
+    embedded.select([0, 1, 3]).to_parquet(folder / "repository" / "data" / "train-00000-of-00001.parquet")
+    embedded.select([2]).to_parquet(folder / "repository" / "data" / "test-00000-of-00001.parquet")
+    assert summarize(load_captioned_videos(folder / "repository", "train")) == {
+        "a.mp4": ("one",),
+        "b.mp4": ("two", "two again"),
+    }
+
+
+def test_video_folder_with_a_folder_per_split(folder):
+    for split, name in (("train", "a.mp4"), ("test", "b.mp4")):
+        (folder / "videos" / split).mkdir(parents=True)
+        shutil.copy(folder / name, folder / "videos" / split)
+        write(folder / "videos" / split / "metadata.csv", f"file_name,caption\n{name},of {split}\n")
+    records = load_captioned_videos(folder / "videos", "test")
+    assert summarize(records) == {"b.mp4": ("of test",)}
+    assert records[0].video == str(folder / "videos" / "test" / "b.mp4")
+
+
+def test_embedded_videos_are_told_apart_by_their_content(folder):
+    content = {name: (folder / name).read_bytes() for name in ("a.mp4", "b.mp4", "sub/c.mp4")}
+    rows = [
+        {"video": {"bytes": content["a.mp4"], "path": "0.mp4"}, "caption": "one"},
+        {"video": {"bytes": content["b.mp4"], "path": "0.mp4"}, "caption": "two"},
+        {"video": {"bytes": content["sub/c.mp4"], "path": None}, "caption": "three"},
+        {"video": {"bytes": content["a.mp4"], "path": "again.mp4"}, "caption": "four"},
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "list.parquet")
+    records = load_captioned_videos(folder / "list.parquet")
+    assert [record.captions for record in records] == [("one", "four"), ("two",), ("three",)]
+    assert [record.video for record in records] == list(content.values())
+    assert records[0].video_id == "0.mp4"
+    assert len({record.video_id for record in records}) == 3
+
+
+def test_links_to_one_file_are_one_video(folder):
+    (folder / "link.mp4").symlink_to(folder / "a.mp4")
+    path = write(folder / "list.csv", "video,caption\na.mp4,1\nlink.mp4,2\n")
+    assert summarize(load_captioned_videos(path)) == {"a.mp4": ("1", "2")}
+
+
+def test_shapes_comes_through_the_same_door(shapes_folder, monkeypatch):
+    monkeypatch.setattr("fpig.datasets.make_shapes", lambda: shapes_folder)
+    records = load_captioned_videos("shapes", "test")
+    assert [record.video_id for record in records] == ["test/00000.mp4", "test/00001.mp4"]
+    assert all(len(record.captions) == 5 for record in records)
+    assert records == load_captioned_videos(shapes_folder, "test")
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize("source", ["nothing.csv", "./nothing", "no_folder", "/nowhere/at/all"])
+def test_missing_source(source):
+    with pytest.raises(
+        FileNotFoundError, match=f"`source` is '{source}' but there is no such file or folder"
+    ):
+        load_captioned_videos(source)
+
+
+def test_missing_repository(monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        FileNotFoundError, match="`source` is 'nobody/nothing' but it is neither a file or folder"
+    ):
+        load_captioned_videos("nobody/nothing")
+
+
+def test_folder_without_annotations(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is neither a file or folder with annotations"):
+        load_captioned_videos(tmp_path)
+
+
+def test_other_file_types(folder):
+    with pytest.raises(ValueError, match=r"a\.mp4' but only \.csv, \.jsonl, \.parquet files are read"):
+        load_captioned_videos(folder / "a.mp4")
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("video,text", "has no column `caption` but `video`, `text`"),
+        ("path,caption", "has no column `video` but `path`, `caption`; rename one to `video`"),
+    ],
+)
+def test_missing_column(folder, header, message):
+    with pytest.raises(ValueError, match=message):
+        load_captioned_videos(write(folder / "list.csv", f"{header}\na.mp4,x\n"))
+
+
+def test_missing_column_of_a_dataset(folder, embedded):
+    embedded.rename_column("caption", "text").save_to_disk(folder / "saved")
+    with pytest.raises(ValueError, match="has no column `caption` but `video`, `text`"):
+        load_captioned_videos(folder / "saved")
+
+
+@pytest.mark.parametrize("text", ["video,caption\n", ""])
+def test_no_rows(folder, text):
+    with pytest.raises(ValueError, match="but has no rows"):
+        load_captioned_videos(write(folder / "list.csv", text))
+
+
+def test_missing_videos_are_counted_and_named(folder):
+    path = write(folder / "list.csv", "video,caption\n" + "".join(f"{n}.mp4,x\n" for n in "axyzw"))
+    with pytest.raises(
+        FileNotFoundError, match=r"4 of 5 videos of .* are missing: .*x\.mp4, .*y\.mp4, .*z\.mp4, …"
+    ):
+        load_captioned_videos(path)
+
+
+@pytest.mark.parametrize("caption", ["", "  ", [], ["fine", ""], None, 3])
+def test_empty_captions(folder, caption):
+    rows = [{"video": "a.mp4", "caption": "fine"}, {"video": "b.mp4", "caption": caption}]
+    path = write(folder / "list.jsonl", "\n".join(json.dumps(row) for row in rows))
+    with pytest.raises(
+        ValueError, match=r"row 2 of .*list\.jsonl' has `caption` .* but captions must be texts"
+    ):
+        load_captioned_videos(path)
+
+
+@pytest.mark.parametrize("video", ["", None, 3, {"bytes": None, "path": None}])
+def test_empty_videos(folder, video):
+    path = write(folder / "list.jsonl", json.dumps({"video": video, "caption": "x"}))
+    with pytest.raises(ValueError, match=r"row 1 of .* has `video` .* but must name a file"):
+        load_captioned_videos(path)
+
+
+def test_video_in_two_splits(folder, embedded):
+    path = write(folder / "list.csv", "video,caption,split\na.mp4,1,train\nb.mp4,2,test\n./a.mp4,3,test\n")
+    for split in (None, "train", "test"):
+        with pytest.raises(ValueError, match=r"row 3 of .* in split 'test' but it is also in split 'train'"):
+            load_captioned_videos(path, split)
+    datasets.DatasetDict(train=embedded, test=embedded.select([1])).save_to_disk(folder / "saved")
+    with pytest.raises(ValueError, match=r"video 'b\.mp4' in split 'test' but it is also in split 'train'"):
+        load_captioned_videos(folder / "saved", "train")
+
+
+def test_unknown_split(folder):
+    path = write(folder / "list.csv", "video,caption,split\na.mp4,1,train\nb.mp4,2,test\n")
+    with pytest.raises(ValueError, match="`split` is 'val' but .* has only test, train"):
+        load_captioned_videos(path, "val")
+    with pytest.raises(ValueError, match="`split` is 'val' but .* has no column `split`"):
+        load_captioned_videos(write(folder / "list.csv", "video,caption\na.mp4,1\n"), "val")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("list.jsonl", b'{"video": "a.mp4", ', "can't be read as jsonl"),
+        ("list.jsonl", b"[1, 2]", r"line 1 of .* is \[1, 2\] but must be a JSON object"),
+        ("list.csv", b"video,caption\na.mp4,\xff\xfe\n", "can't be read as csv"),
+        ("list.parquet", b"not parquet", "can't be read as parquet"),
+    ],
+)
+def test_unreadable_annotations(folder, name, content, message):
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load_captioned_videos(folder / name)
+
+
+# The training dataset
+
+
+@pytest.fixture(scope="module")
+def records(shapes_folder):
+    return load_captioned_videos(shapes_folder, "train")
+
+
+@pytest.fixture(scope="module")
+def processor(records):
+    tokenizer = train_tokenizer([caption for record in records for caption in record.captions], max_length=30)
+    return FPigProcessor(FPigVideoProcessor(num_frames=4, size=32), tokenizer)
+
+
+def test_items(records, processor):
+    dataset = VideoCaptionDataset(records, processor, num_frames=5, mode="train", seed=1)
+    assert len(dataset) == 6
+    item = dataset[2, 0]
+    assert item["pixel_values"].shape == (5, 3, 32, 32)
+    assert item["video_id"] == records[2].video_id
+    assert item["caption"] in records[2].captions
+
+
+def test_frames_are_those_of_the_video(records, processor):
+    dataset = VideoCaptionDataset(records, processor, num_frames=5, mode="test")
+    expected = processor(videos=[records[3].video], videos_kwargs={"num_frames": 5})["pixel_values"][0]
+    for epoch in range(2):
+        assert torch.equal(dataset[3, epoch]["pixel_values"], expected)
+
+
+def test_draws_depend_on_seed_epoch_and_index_alone(records, processor):
+    dataset = VideoCaptionDataset(records, processor, num_frames=4, seed=1)
+    torch.manual_seed(0)
+    expected = [dataset[index, 3] for index in range(6)]
+    torch.manual_seed(1)
+    for index in reversed(range(6)):
+        item = dataset[index, 3]
+        assert item["caption"] == expected[index]["caption"]
+        assert torch.equal(item["pixel_values"], expected[index]["pixel_values"])
+    by_epoch = [dataset[0, epoch] for epoch in range(30)]
+    assert {item["caption"] for item in by_epoch} == set(records[0].captions)
+    assert len({item["pixel_values"].sum().item() for item in by_epoch}) > 5
+    other = VideoCaptionDataset(records, processor, num_frames=4, seed=2)
+    assert [other[0, epoch]["caption"] for epoch in range(30)] != [item["caption"] for item in by_epoch]
+
+
+def test_worker_processes_change_nothing(records, processor):
+    dataset = VideoCaptionDataset(records, processor, num_frames=4, seed=1)
+    batches = {}
+    for num_workers in (0, 2):
+        sampler = EpochSampler(len(dataset), seed=1)
+        loader = DataLoader(
+            dataset,
+            batch_size=3,
+            sampler=sampler,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            multiprocessing_context="fork" if num_workers else None,
+        )
+        batches[num_workers] = []
+        for epoch in range(2):
+            sampler.set_epoch(epoch)
+            batches[num_workers] += list(loader)
+    for here, there in zip(batches[0], batches[2], strict=True):
+        assert here["caption"] == there["caption"]
+        assert here["video_id"] == there["video_id"]
+        assert torch.equal(here["pixel_values"], there["pixel_values"])
+
+
+def test_embedded_videos_give_the_same_items(records, processor):
+    embedded = [CaptionedVideo(r.video_id, open(r.video, "rb").read(), r.captions) for r in records]  # noqa: SIM115
+    items = [VideoCaptionDataset(source, processor, num_frames=4)[1, 0] for source in (records, embedded)]
+    assert torch.equal(items[0]["pixel_values"], items[1]["pixel_values"])
+
+
+def test_unreadable_video_stops_and_is_named(tmp_path, processor):
+    path = tmp_path / "broken.mp4"
+    path.write_bytes(b"no video")
+    dataset = VideoCaptionDataset([CaptionedVideo("my/broken", str(path), ("x",))], processor, num_frames=4)
+    with pytest.raises(ValueError, match=r"broken\.mp4") as caught:
+        dataset[0, 0]
+    assert "my/broken" in caught.value.__notes__[0]
+
+
+def test_bad_arguments(records, processor):
+    with pytest.raises(ValueError, match="`records` is empty but must hold at least one video"):
+        VideoCaptionDataset([], processor, num_frames=4)
+    with pytest.raises(ValueError, match="`mode` is 'random' but must be 'train' or 'test'"):
+        VideoCaptionDataset(records, processor, num_frames=4, mode="random")
