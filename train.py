@@ -40,7 +40,7 @@ def train(
     model_args: "ModelArguments", data_args: "DataArguments", training_args: "FPigTrainingArguments"
 ) -> None:
     """Runs every stage that the settings ask for, measures the test split and writes the release."""
-    from fpig.evaluation import evaluate_retrieval
+    from fpig.evaluation import describe_results, evaluate_retrieval
     from fpig.hub import write_release
     from transformers import set_seed
 
@@ -64,9 +64,10 @@ def train(
         )
     results = None
     if splits.get("test"):
-        results = evaluate_retrieval(
-            model.eval(), processor, splits["test"], batch_size=training_args.per_device_eval_batch_size
+        measured = evaluate_retrieval(
+            model, processor, splits["test"], batch_size=training_args.per_device_eval_batch_size
         )
+        results = describe_results(measured, data_args.dataset, data_args.test_split)
     if training_args.should_save:
         write_release(run_dir, model, processor, results, CARD_TEMPLATE)
         print(f"Released to {run_dir}")

@@ -1,0 +1,217 @@
+"""Captions and videos → embeddings, each encoded once, in batches."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn.functional import normalize
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+from transformers import PreTrainedModel, ProcessorMixin
+
+
+@dataclass(frozen=True)
+class VideoBatch:
+    """
+    Embeddings of the readable videos of one batch, float32 on the CPU, and what was wrong with the others.
+
+    Attributes:
+        indices: positions of the readable videos among all that were asked for.
+        embeds: unit vectors [B, D].
+        class_token_embeds: unit vectors of the video tower's class token [B, D], from the same pass.
+        errors: position → why the video can't be read.
+    """
+
+    indices: list[int]
+    embeds: torch.Tensor
+    class_token_embeds: torch.Tensor
+    errors: dict[int, Exception]
+
+
+class PixelValuesDataset(Dataset):
+    """Decodes one video per item; an unreadable one gives its error, which then survives a process border."""
+
+    def __init__(self, processor: ProcessorMixin, videos: Sequence[Any]) -> None:
+        self.processor = processor
+        self.videos = videos
+
+    def __len__(self) -> int:
+        return len(self.videos)
+
+    def __getitem__(self, index: int) -> tuple[int, torch.Tensor | Exception]:
+        try:
+            batch = self.processor(videos=[self.videos[index]], return_tensors="pt")
+        except (OSError, ValueError) as error:
+            return index, error
+        return index, batch["pixel_values"][0]
+
+
+def embed_captions(
+    model: PreTrainedModel, processor: ProcessorMixin, captions: Sequence[str], batch_size: int = 256
+) -> torch.Tensor:
+    """
+    Embeddings of captions: unit vectors [Q, D], float32 on the CPU.
+
+    A caption that occurs several times is encoded once, so that its copies are equal to the last bit.
+
+    Args:
+        model: an `FPigModel`, on any device and in any dtype.
+        processor: its tokenizer side is used.
+        captions: at least one.
+        batch_size: captions encoded together.
+
+    Raises:
+        ValueError: no captions.
+    """
+    check_batch("captions", captions, batch_size)
+    positions = {caption: index for index, caption in enumerate(dict.fromkeys(captions))}
+    texts = list(positions)
+    embeds = []
+    with evaluation_mode(model), torch.inference_mode():
+        for start in tqdm(range(0, len(texts), batch_size), desc="Encoding captions", unit="batch"):
+            tokens = processor(text=texts[start : start + batch_size], return_tensors="pt").to(model.device)
+            features = model.get_text_features(**tokens, return_dict=True)
+            embeds.append(to_unit_vectors(features.pooler_output))
+    return torch.cat(embeds)[[positions[caption] for caption in captions]]
+
+
+def embed_videos(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    videos: Sequence[Any],
+    batch_size: int = 32,
+    num_workers: int = 0,
+) -> torch.Tensor:
+    """
+    Embeddings of videos: unit vectors [V, D], float32 on the CPU.
+
+    Args:
+        model: an `FPigModel`, on any device and in any dtype.
+        processor: its video side decodes, samples frames and resizes.
+        videos: at least one; anything that the processor takes as a video, such as a path.
+        batch_size: videos encoded together.
+        num_workers: processes that decode beside this one; 0 decodes in this one.
+
+    Raises:
+        ValueError: no videos, or one that can't be read; it names the file.
+    """
+    batches = embed_video_batches(model, processor, videos, batch_size, num_workers)
+    return torch.cat([require_readable(batch).embeds for batch in batches])
+
+
+def embed_videos_and_class_tokens(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    videos: Sequence[Any],
+    batch_size: int = 32,
+    num_workers: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    As `embed_videos`, and the embeddings of the video tower's class token [V, D] from the same pass: what the
+    same weights find without pseudo-queries.
+
+    Raises:
+        ValueError: as `embed_videos`, or the model has no class token.
+    """
+    if model.config.video_pooling == "mean":
+        raise ValueError(
+            "`video_pooling` is 'mean', and such a model has no class token; ask for it from a model with "
+            "'pseudo_query' or 'class_token'"
+        )
+    batches = embed_video_batches(model, processor, videos, batch_size, num_workers)
+    pairs = [(batch.embeds, batch.class_token_embeds) for batch in map(require_readable, batches)]
+    embeds, class_token_embeds = zip(*pairs, strict=True)
+    return torch.cat(embeds), torch.cat(class_token_embeds)
+
+
+def embed_video_batches(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    videos: Sequence[Any],
+    batch_size: int = 32,
+    num_workers: int = 0,
+) -> Iterator[VideoBatch]:
+    """
+    Embeds videos batch by batch, in order; unreadable ones are reported in the batch instead of raised.
+
+    Arguments as in `embed_videos`.
+
+    Raises:
+        ValueError: no videos.
+    """
+    check_batch("videos", videos, batch_size)
+    loader = DataLoader(
+        PixelValuesDataset(processor, videos), batch_size, num_workers=num_workers, collate_fn=list
+    )
+    with evaluation_mode(model), tqdm(total=len(videos), desc="Encoding videos", unit="video") as progress:
+        for items in loader:
+            yield embed_items(model, items)
+            progress.update(len(items))
+
+
+def embed_items(model: PreTrainedModel, items: list[tuple[int, torch.Tensor | Exception]]) -> VideoBatch:
+    """One batch of `PixelValuesDataset` through the video side of the model."""
+    errors = {index: item for index, item in items if isinstance(item, Exception)}
+    readable = [(index, item) for index, item in items if index not in errors]
+    if not readable:
+        empty = torch.empty(0, model.config.projection_dim)
+        return VideoBatch([], empty, empty, errors)
+    indices, clips = zip(*readable, strict=True)
+    with torch.inference_mode():
+        pixel_values = torch.stack(clips).to(model.device, model.dtype)
+        features = model.get_video_features(pixel_values, return_dict=True)
+        embeds = to_unit_vectors(features.pooler_output)
+        class_token_embeds = to_unit_vectors(features.last_hidden_state[:, 0])
+    return VideoBatch(list(indices), embeds, class_token_embeds, errors)
+
+
+def to_unit_vectors(features: torch.Tensor) -> torch.Tensor:
+    """Normalised in float32 whatever the model computes in: rounded unit vectors would tie."""
+    return normalize(features.float(), dim=-1).cpu()
+
+
+def require_readable(batch: VideoBatch) -> VideoBatch:
+    """
+    The batch itself.
+
+    Raises:
+        ValueError: one of its videos can't be read.
+    """
+    for index, error in batch.errors.items():
+        raise ValueError(
+            f"`videos[{index}]` can't be embedded: {error}; repair the file or take it out"
+        ) from error
+    return batch
+
+
+def check_batch(name: str, items: Sequence[Any], batch_size: int) -> None:
+    """
+    Raises:
+        ValueError: nothing to embed, or a batch size below 1.
+    """
+    if len(items) == 0:
+        raise ValueError(f"`{name}` is empty; pass at least one")
+    if batch_size < 1:
+        raise ValueError(f"`batch_size` is {batch_size}; it must be at least 1")
+
+
+@contextmanager
+def evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
+    """Without dropout inside the block; afterwards in the mode from before."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+__all__ = [
+    "VideoBatch",
+    "embed_captions",
+    "embed_video_batches",
+    "embed_videos",
+    "embed_videos_and_class_tokens",
+]

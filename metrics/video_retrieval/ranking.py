@@ -1,0 +1,338 @@
+"""
+Ranks of true pairs, block by block: the whole matrix of scores never has to exist.
+
+Shapes: Q captions, V videos, D numbers in an embedding. A caption has one true video, a video any number of
+captions; videos without captions are distractors.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+# Rows of a block that are compared at once: they stay in the processor's cache. A uint8 can count 255 rows.
+ROWS_PER_COMPARISON = 128
+
+
+@dataclass(frozen=True)
+class RetrievalRanks:
+    """
+    Ranks, 1 is best, with every tie counted against the model, and the number of ties per query.
+
+    Attributes:
+        t2v: rank of each caption's video among all videos [Q], captions in the caller's order.
+        t2v_ties: other videos with exactly the true video's score [Q].
+        v2t: for each video with captions, in ascending order, its rank among the videos with captions, where
+            a video's score for a query video is the highest over its captions.
+        v2t_ties: other videos whose score is exactly the true one's.
+        v2t_caption_pool: for each video with captions, the rank of its best caption among all captions that
+            are not its own.
+        v2t_caption_pool_ties: captions of other videos with exactly the best true caption's score.
+    """
+
+    t2v: np.ndarray
+    t2v_ties: np.ndarray
+    v2t: np.ndarray
+    v2t_ties: np.ndarray
+    v2t_caption_pool: np.ndarray
+    v2t_caption_pool_ties: np.ndarray
+
+
+def rank_scores(
+    scores: np.ndarray,
+    caption_video_indices: np.ndarray,
+    captions_per_block: int = 2048,
+    videos_per_block: int = 1024,
+) -> RetrievalRanks:
+    """
+    Ranks the true pairs of a matrix of scores.
+
+    Args:
+        scores: [Q, V], higher is more similar.
+        caption_video_indices: the index of each caption's video [Q], captions in any order.
+        captions_per_block: no influence on the ranks.
+        videos_per_block: no influence on the ranks.
+
+    Raises:
+        ValueError: the matrix is not 2-d or is empty, lengths differ, an index is out of range, or a NaN.
+    """
+    scores = np.asarray(scores)
+    if scores.ndim != 2 or 0 in scores.shape:
+        raise ValueError(
+            f"`scores` has the shape {scores.shape}; it must be [captions, videos] with at least one of "
+            "each: pass one row of scores per caption"
+        )
+    indices = check_indices(caption_video_indices, *scores.shape)
+    order = np.argsort(indices, kind="stable")
+
+    def get_block(captions: slice, videos: slice) -> np.ndarray:
+        return scores[order[captions], videos]
+
+    return rank_blocks(get_block, indices, order, scores.shape[1], captions_per_block, videos_per_block)
+
+
+def rank_embeddings(
+    text_embeds: np.ndarray,
+    video_embeds: np.ndarray,
+    caption_video_indices: np.ndarray,
+    captions_per_block: int = 2048,
+    videos_per_block: int = 1024,
+) -> RetrievalRanks:
+    """
+    Ranks the true pairs by the dot products of embeddings; memory for one block of scores is enough.
+
+    Every block is a product of the same shape, the last ones padded with zeros: a matrix library may round
+    the same pair differently in another shape, and a score could then beat its own copy.
+
+    Args:
+        text_embeds: [Q, D].
+        video_embeds: [V, D].
+        caption_video_indices: the index of each caption's video [Q], captions in any order.
+        captions_per_block: rows of a block.
+        videos_per_block: columns of a block.
+
+    Raises:
+        ValueError: the widths differ, something is empty, an index is out of range, or a NaN.
+    """
+    text_embeds, video_embeds = np.asarray(text_embeds), np.asarray(video_embeds)
+    if text_embeds.ndim != 2 or video_embeds.ndim != 2 or text_embeds.shape[1] != video_embeds.shape[1]:
+        raise ValueError(
+            f"`text_embeds` has the shape {text_embeds.shape} and `video_embeds` {video_embeds.shape}; they "
+            "must be [captions, width] and [videos, width]: take both from the same model"
+        )
+    num_captions, num_videos = len(text_embeds), len(video_embeds)
+    if 0 in text_embeds.shape or num_videos == 0:
+        raise ValueError(
+            f"`text_embeds` has the shape {text_embeds.shape} and `video_embeds` {video_embeds.shape}; there "
+            "must be at least one caption and one video"
+        )
+    indices = check_indices(caption_video_indices, num_captions, num_videos)
+    order = np.argsort(indices, kind="stable")
+    if np.any(indices[1:] < indices[:-1]):
+        text_embeds = text_embeds[order]
+    captions_per_block = min(captions_per_block, round_up(num_captions, 64))
+    videos_per_block = min(videos_per_block, round_up(num_videos, 64))
+    products = np.empty((captions_per_block, videos_per_block), np.result_type(text_embeds, video_embeds))
+
+    def get_block(captions: slice, videos: slice) -> np.ndarray:
+        rows = pad_rows(text_embeds[captions], captions_per_block)
+        columns = pad_rows(video_embeds[videos], videos_per_block)
+        np.matmul(rows, columns.T, out=products)
+        return products[: captions.stop - captions.start, : videos.stop - videos.start]
+
+    return rank_blocks(get_block, indices, order, num_videos, captions_per_block, videos_per_block)
+
+
+def rank_blocks(
+    get_block: Callable[[slice, slice], np.ndarray],
+    caption_video_indices: np.ndarray,
+    order: np.ndarray,
+    num_videos: int,
+    captions_per_block: int,
+    videos_per_block: int,
+) -> RetrievalRanks:
+    """
+    Ranks the true pairs with one block of scores in memory.
+
+    The blocks with true pairs are asked for first, then all of them once; a true score is read from a block
+    and compared with the same block, never computed in another way.
+
+    Args:
+        get_block: (captions, videos) → scores; the captions are counted in `order`.
+        caption_video_indices: the index of each caption's video [Q].
+        order: sorts the captions by video [Q].
+        num_videos: V.
+        captions_per_block: rows of a block; the last one may be smaller.
+        videos_per_block: columns of a block; the last one may be smaller.
+
+    Raises:
+        ValueError: a score is NaN.
+    """
+    labels = caption_video_indices[order]
+    caption_blocks = split_range(len(labels), captions_per_block)
+    video_blocks = split_range(num_videos, videos_per_block)
+    true_scores = read_true_scores(get_block, labels, caption_blocks, video_blocks)
+    starts = np.flatnonzero(np.diff(labels, prepend=-1))
+    queries = labels[starts]
+    best_scores = np.full(num_videos, np.inf, true_scores.dtype)
+    best_scores[queries] = np.maximum.reduceat(true_scores, starts)
+    counts = RankCounts(len(labels), num_videos)
+    for videos in video_blocks:
+        for captions in caption_blocks:
+            block = get_block(captions, videos)
+            check_block(block)
+            for first in range(0, len(block), ROWS_PER_COMPARISON):
+                rows = block[first : first + ROWS_PER_COMPARISON]
+                span = slice(captions.start + first, captions.start + first + len(rows))
+                counts.add(rows, span, videos, labels, true_scores, best_scores)
+    num_best_captions = np.bincount(labels, true_scores == best_scores[labels], num_videos).astype(np.int64)
+    t2v, t2v_above = np.empty_like(counts.t2v)
+    t2v[order], t2v_above[order] = counts.t2v
+    v2t, v2t_above = counts.v2t[:, queries]
+    pool, pool_above = counts.pool[:, queries]
+    pool = pool - num_best_captions[queries]
+    return RetrievalRanks(t2v, t2v - t2v_above - 1, v2t, v2t - v2t_above - 1, pool + 1, pool - pool_above)
+
+
+class RankCounts:
+    """
+    How often a score is at least the true one (row 0) and above it (row 1), over the blocks seen so far.
+
+    A true pair is at least itself, so row 0 is the rank already.
+    """
+
+    def __init__(self, num_captions: int, num_videos: int) -> None:
+        self.t2v = np.zeros((2, num_captions), np.int64)
+        self.v2t = np.zeros((2, num_videos), np.int64)
+        self.pool = np.zeros((2, num_videos), np.int64)
+        # Of the video whose captions the last rows ended with: was one of them counted, in each column?
+        self.open_hits = np.zeros((2, 0), bool)
+
+    def add(
+        self,
+        rows: np.ndarray,
+        captions: slice,
+        videos: slice,
+        labels: np.ndarray,
+        true_scores: np.ndarray,
+        best_scores: np.ndarray,
+    ) -> None:
+        """Counts in some rows of a block; rows must come in order, video block by video block."""
+        starts = np.flatnonzero(np.diff(labels[captions], prepend=-1))
+        continues = captions.start > 0 and labels[captions.start - 1] == labels[captions.start]
+        if not continues:
+            self.open_hits = np.zeros((2, rows.shape[1]), bool)
+        row_limits, column_limits = true_scores[captions, None], best_scores[videos]
+        for index, compare in enumerate((np.greater_equal, np.greater)):
+            self.t2v[index, captions] += [np.count_nonzero(row) for row in compare(rows, row_limits)]
+            hits = compare(rows, column_limits)
+            self.pool[index, videos] += count_columns(hits)
+            video_hits = np.logical_or.reduceat(hits, starts, axis=0)
+            video_hits[0] |= self.open_hits[index]
+            self.v2t[index, videos] += count_columns(video_hits)
+            self.v2t[index, videos] -= self.open_hits[index]
+            self.open_hits[index] = video_hits[-1]
+
+
+def read_true_scores(
+    get_block: Callable[[slice, slice], np.ndarray],
+    labels: np.ndarray,
+    caption_blocks: list[slice],
+    video_blocks: list[slice],
+) -> np.ndarray:
+    """The score of each caption, sorted by video, with its video [Q], out of the blocks that hold one."""
+    true_scores = None
+    for captions in caption_blocks:
+        block_labels = labels[captions]
+        for videos in video_blocks:
+            rows = np.flatnonzero((block_labels >= videos.start) & (block_labels < videos.stop))
+            if len(rows) == 0:
+                continue
+            block = get_block(captions, videos)
+            if true_scores is None:
+                true_scores = np.empty(len(labels), block.dtype)
+            true_scores[captions.start + rows] = block[rows, block_labels[rows] - videos.start]
+    return true_scores
+
+
+def summarize_ranks(ranks: np.ndarray, prefix: str = "") -> dict[str, float]:
+    """
+    Recall at 1, 5 and 10 in percent, their sum, median and mean rank; full precision.
+
+    Args:
+        ranks: 1 is best.
+        prefix: put before each name, for example `"t2v_"`.
+
+    Returns:
+        `R@1`, `R@5`, `R@10`, `SumR`, `MdR` (the mean of the middle two for an even number) and `MnR`.
+    """
+    ranks = np.asarray(ranks)
+    recalls = {f"R@{k}": 100.0 * int(np.count_nonzero(ranks <= k)) / len(ranks) for k in (1, 5, 10)}
+    summary = recalls | {
+        "SumR": sum(recalls.values()),
+        "MdR": float(np.median(ranks)),
+        "MnR": float(np.mean(ranks)),
+    }
+    return {f"{prefix}{name}": value for name, value in summary.items()}
+
+
+def summarize_retrieval(ranks: RetrievalRanks) -> dict[str, float]:
+    """
+    The numbers of both directions.
+
+    Returns:
+        The keys of `summarize_ranks` after `t2v_`, `v2t_` and `v2t_caption_pool_`, and after each of these
+        `num_tied_queries`: how many queries have a wrong answer with exactly the true one's score.
+    """
+    summary: dict[str, float] = {}
+    for direction, values, ties in (
+        ("t2v", ranks.t2v, ranks.t2v_ties),
+        ("v2t", ranks.v2t, ranks.v2t_ties),
+        ("v2t_caption_pool", ranks.v2t_caption_pool, ranks.v2t_caption_pool_ties),
+    ):
+        summary |= summarize_ranks(values, f"{direction}_")
+        summary[f"{direction}_num_tied_queries"] = int(np.count_nonzero(ties))
+    return summary
+
+
+def check_indices(caption_video_indices: np.ndarray, num_captions: int, num_videos: int) -> np.ndarray:
+    """
+    The index of each caption's video as int64 [Q].
+
+    Raises:
+        ValueError: not one whole number per caption, or one that is no video's.
+    """
+    indices = np.asarray(caption_video_indices)
+    if indices.shape != (num_captions,):
+        raise ValueError(
+            f"`caption_video_indices` has the shape {indices.shape} but there are {num_captions} captions; "
+            "pass one video index per caption"
+        )
+    if not np.issubdtype(indices.dtype, np.integer):
+        raise ValueError(f"`caption_video_indices` is of type {indices.dtype}; pass whole numbers")
+    wrong = np.flatnonzero((indices < 0) | (indices >= num_videos))
+    if len(wrong):
+        raise ValueError(
+            f"`caption_video_indices[{wrong[0]}]` is {indices[wrong[0]]} but there are {num_videos} videos; "
+            f"indices go from 0 to {num_videos - 1}"
+        )
+    return indices.astype(np.int64)
+
+
+def check_block(block: np.ndarray) -> None:
+    """
+    Raises:
+        ValueError: a score is NaN, which has no rank.
+    """
+    if np.isnan(np.min(block)):
+        raise ValueError(
+            f"`scores` has {np.count_nonzero(np.isnan(block))} NaN in one block; a NaN has no rank: look for "
+            "it in the embeddings that the scores come from"
+        )
+
+
+def count_columns(hits: np.ndarray) -> np.ndarray:
+    """How many rows are true in each column; at most 255 rows."""
+    return np.add.reduce(hits.view(np.uint8), axis=0, dtype=np.uint8)
+
+
+def round_up(number: int, multiple: int) -> int:
+    """The next multiple."""
+    return -(-number // multiple) * multiple
+
+
+def pad_rows(array: np.ndarray, num_rows: int) -> np.ndarray:
+    """`array` with rows of zeros below, up to `num_rows`."""
+    if len(array) == num_rows:
+        return array
+    return np.concatenate([array, np.zeros((num_rows - len(array), array.shape[1]), array.dtype)])
+
+
+def split_range(length: int, size: int) -> list[slice]:
+    """Slices of `size` that cover `range(length)`; the last may be smaller."""
+    if size < 1:
+        raise ValueError(f"a block size is {size}; it must be at least 1")
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+__all__ = ["RetrievalRanks", "rank_embeddings", "rank_scores", "summarize_ranks", "summarize_retrieval"]
