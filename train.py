@@ -13,7 +13,6 @@ from fpig.training_args import parse_arguments, write_settings
 
 if TYPE_CHECKING:
     from fpig.datasets import CaptionedVideo
-
     from fpig.training_args import DataArguments, FPigTrainingArguments, ModelArguments
 
 ROOT = Path(__file__).parent
@@ -40,10 +39,10 @@ def train(
     model_args: "ModelArguments", data_args: "DataArguments", training_args: "FPigTrainingArguments"
 ) -> None:
     """Runs every stage that the settings ask for, measures the test split and writes the release."""
-    from fpig.evaluation import describe_results, evaluate_retrieval
-    from fpig.hub import write_release
     from transformers import set_seed
 
+    from fpig.evaluation import describe_results, evaluate_retrieval
+    from fpig.hub import write_release
     from fpig.stages import check_run_folder, plan_stages, run_stage
     from fpig.start import load_start
 
