@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
-from video_retrieval.ranking import RetrievalRanks, rank_embeddings, summarize_retrieval
+from video_retrieval.embedding_ranking import rank_embeddings
+from video_retrieval.ranking import RetrievalRanks, summarize_retrieval
 
 from fpig.datasets import CaptionedVideo
 from fpig.embedding import embed_captions, embed_videos, embed_videos_and_class_tokens
@@ -78,11 +79,11 @@ def evaluate_retrieval(
         video_embeds, class_token_embeds = embed_videos_and_class_tokens(
             model, processor, videos, batch_size, num_workers
         )
-        class_token_ranks = rank(text_embeds, class_token_embeds, caption_video_indices)
+        class_token_ranks = rank_embeddings(text_embeds, class_token_embeds, caption_video_indices)
         class_token_metrics = summarize_retrieval(class_token_ranks)
     else:
         video_embeds = embed_videos(model, processor, videos, batch_size, num_workers)
-    ranks = rank(text_embeds, video_embeds, caption_video_indices)
+    ranks = rank_embeddings(text_embeds, video_embeds, caption_video_indices)
     return RetrievalResults(
         metrics=summarize_retrieval(ranks),
         class_token_metrics=class_token_metrics,
@@ -92,13 +93,6 @@ def evaluate_retrieval(
         captions=captions,
         caption_video_indices=caption_video_indices,
     )
-
-
-def rank(
-    text_embeds: torch.Tensor, video_embeds: torch.Tensor, caption_video_indices: torch.Tensor
-) -> RetrievalRanks:
-    """Ranks by cosine; see `rank_embeddings`."""
-    return rank_embeddings(text_embeds.numpy(), video_embeds.numpy(), caption_video_indices.numpy())
 
 
 def describe_results(results: RetrievalResults, dataset: str, split: str | None) -> dict[str, Any]:

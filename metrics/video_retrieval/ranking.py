@@ -1,7 +1,7 @@
 """
 Ranks of true pairs, block by block: the whole matrix of scores never has to exist.
 
-Shapes: Q captions, V videos, D numbers in an embedding. A caption has one true video, a video any number of
+Shapes: Q captions, V videos. A caption has one true video, a video any number of
 captions; videos without captions are distractors.
 """
 
@@ -69,58 +69,6 @@ def rank_scores(
         return scores[order[captions], videos]
 
     return rank_blocks(get_block, indices, order, scores.shape[1], captions_per_block, videos_per_block)
-
-
-def rank_embeddings(
-    text_embeds: np.ndarray,
-    video_embeds: np.ndarray,
-    caption_video_indices: np.ndarray,
-    captions_per_block: int = 2048,
-    videos_per_block: int = 1024,
-) -> RetrievalRanks:
-    """
-    Ranks the true pairs by the dot products of embeddings; memory for one block of scores is enough.
-
-    Every block is a product of the same shape, the last ones padded with zeros: a matrix library may round
-    the same pair differently in another shape, and a score could then beat its own copy.
-
-    Args:
-        text_embeds: [Q, D].
-        video_embeds: [V, D].
-        caption_video_indices: the index of each caption's video [Q], captions in any order.
-        captions_per_block: rows of a block.
-        videos_per_block: columns of a block.
-
-    Raises:
-        ValueError: the widths differ, something is empty, an index is out of range, or a NaN.
-    """
-    text_embeds, video_embeds = np.asarray(text_embeds), np.asarray(video_embeds)
-    if text_embeds.ndim != 2 or video_embeds.ndim != 2 or text_embeds.shape[1] != video_embeds.shape[1]:
-        raise ValueError(
-            f"`text_embeds` has the shape {text_embeds.shape} and `video_embeds` {video_embeds.shape}; they "
-            "must be [captions, width] and [videos, width]: take both from the same model"
-        )
-    num_captions, num_videos = len(text_embeds), len(video_embeds)
-    if 0 in text_embeds.shape or num_videos == 0:
-        raise ValueError(
-            f"`text_embeds` has the shape {text_embeds.shape} and `video_embeds` {video_embeds.shape}; there "
-            "must be at least one caption and one video"
-        )
-    indices = check_indices(caption_video_indices, num_captions, num_videos)
-    order = np.argsort(indices, kind="stable")
-    if np.any(indices[1:] < indices[:-1]):
-        text_embeds = text_embeds[order]
-    captions_per_block = min(captions_per_block, round_up(num_captions, 64))
-    videos_per_block = min(videos_per_block, round_up(num_videos, 64))
-    products = np.empty((captions_per_block, videos_per_block), np.result_type(text_embeds, video_embeds))
-
-    def get_block(captions: slice, videos: slice) -> np.ndarray:
-        rows = pad_rows(text_embeds[captions], captions_per_block)
-        columns = pad_rows(video_embeds[videos], videos_per_block)
-        np.matmul(rows, columns.T, out=products)
-        return products[: captions.stop - captions.start, : videos.stop - videos.start]
-
-    return rank_blocks(get_block, indices, order, num_videos, captions_per_block, videos_per_block)
 
 
 def rank_blocks(
@@ -207,7 +155,7 @@ class RankCounts:
             self.t2v[index, captions] += [np.count_nonzero(row) for row in compare(rows, row_limits)]
             hits = compare(rows, column_limits)
             self.pool[index, videos] += count_columns(hits)
-            video_hits = np.logical_or.reduceat(hits, starts, axis=0)
+            video_hits = merge_rows(hits, starts)
             video_hits[0] |= self.open_hits[index]
             self.v2t[index, videos] += count_columns(video_hits)
             self.v2t[index, videos] -= self.open_hits[index]
@@ -275,26 +223,28 @@ def summarize_retrieval(ranks: RetrievalRanks) -> dict[str, float]:
     return summary
 
 
-def check_indices(caption_video_indices: np.ndarray, num_captions: int, num_videos: int) -> np.ndarray:
+def check_indices(
+    indices: np.ndarray, num_captions: int, num_videos: int, name: str = "caption_video_indices"
+) -> np.ndarray:
     """
-    The index of each caption's video as int64 [Q].
+    The index of each caption's video as int64 [Q]; `name` is what the caller calls it.
 
     Raises:
         ValueError: not one whole number per caption, or one that is no video's.
     """
-    indices = np.asarray(caption_video_indices)
+    indices = np.asarray(indices)
     if indices.shape != (num_captions,):
         raise ValueError(
-            f"`caption_video_indices` has the shape {indices.shape} but there are {num_captions} captions; "
-            "pass one video index per caption"
+            f"`{name}` has the shape {indices.shape} but there are {num_captions} captions; pass one video "
+            "index per caption"
         )
     if not np.issubdtype(indices.dtype, np.integer):
-        raise ValueError(f"`caption_video_indices` is of type {indices.dtype}; pass whole numbers")
+        raise ValueError(f"`{name}` is of type {indices.dtype}; pass whole numbers")
     wrong = np.flatnonzero((indices < 0) | (indices >= num_videos))
     if len(wrong):
         raise ValueError(
-            f"`caption_video_indices[{wrong[0]}]` is {indices[wrong[0]]} but there are {num_videos} videos; "
-            f"indices go from 0 to {num_videos - 1}"
+            f"`{name}[{wrong[0]}]` is {indices[wrong[0]]} but there are {num_videos} videos; indices go from "
+            f"0 to {num_videos - 1}"
         )
     return indices.astype(np.int64)
 
@@ -316,16 +266,13 @@ def count_columns(hits: np.ndarray) -> np.ndarray:
     return np.add.reduce(hits.view(np.uint8), axis=0, dtype=np.uint8)
 
 
-def round_up(number: int, multiple: int) -> int:
-    """The next multiple."""
-    return -(-number // multiple) * multiple
-
-
-def pad_rows(array: np.ndarray, num_rows: int) -> np.ndarray:
-    """`array` with rows of zeros below, up to `num_rows`."""
-    if len(array) == num_rows:
-        return array
-    return np.concatenate([array, np.zeros((num_rows - len(array), array.shape[1]), array.dtype)])
+def merge_rows(hits: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Whether any row of a group is true, per column; groups begin at `starts`. Eight columns at a time."""
+    num_rows, num_columns = hits.shape
+    if num_columns % 8:
+        padding = np.zeros((num_rows, -num_columns % 8), bool)
+        hits = np.concatenate([hits, padding], axis=1)
+    return np.bitwise_or.reduceat(hits.view(np.uint64), starts, axis=0).view(bool)[:, :num_columns]
 
 
 def split_range(length: int, size: int) -> list[slice]:
@@ -335,4 +282,11 @@ def split_range(length: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
-__all__ = ["RetrievalRanks", "rank_embeddings", "rank_scores", "summarize_ranks", "summarize_retrieval"]
+__all__ = [
+    "RetrievalRanks",
+    "check_indices",
+    "rank_blocks",
+    "rank_scores",
+    "summarize_ranks",
+    "summarize_retrieval",
+]
