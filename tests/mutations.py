@@ -1,0 +1,473 @@
+"""
+Wrong versions of the method, each with the test that must catch it.
+
+    python tests/mutations.py [NAME ...]
+
+Copies the project to a temporary folder, checks that the named tests pass there, then puts in one wrong
+version at a time and runs its test. Ends with an error when a wrong version survives.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = {"PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """`original`, which `file` has exactly once, becomes `wrong`; `test` must then fail."""
+
+    name: str
+    file: str
+    original: str
+    wrong: str
+    test: str
+
+
+VIDEO = (
+    Mutation(
+        "frames see the next frame's tokens: mask off by one",
+        "modeling_fpig/video_fpig.py",
+        "frames = heads[:, :, num_global_tokens:].unflatten(2, (num_frames, -1))",
+        "frames = heads[:, :, num_global_tokens:].roll(1, 2).unflatten(2, (num_frames, -1))",
+        "tests/test_reference.py::test_proxy_guided_attention",
+    ),
+    Mutation(
+        "frames see the class token alone, not the proxies",
+        "modeling_fpig/video_fpig.py",
+        "shared = heads[:, :, None, :num_global_tokens].expand(-1",
+        "shared = heads[:, :, None, :1].expand(-1",
+        "tests/test_reference.py::test_proxy_guided_attention",
+    ),
+    Mutation(
+        "globals see the first frame alone",
+        "modeling_fpig/video_fpig.py",
+        "self.attend(query[:, :, :num_global_tokens], key, value)",
+        "self.attend(query[:, :, :num_global_tokens], key[:, :, :13], value[:, :, :13])",
+        "tests/test_reference.py::test_proxy_guided_attention",
+    ),
+    Mutation(
+        "globals get a temporal term",
+        "modeling_fpig/video_fpig.py",
+        "(global_tokens + self.position_embedding.weight[0])",
+        "(global_tokens + self.position_embedding.weight[0] + self.get_temporal_embedding(num_frames)[0])",
+        "tests/test_golden.py::test_video_embeddings_before_the_first_layer_norm",
+    ),
+    Mutation(
+        "globals get no position",
+        "modeling_fpig/video_fpig.py",
+        "(global_tokens + self.position_embedding.weight[0]).expand",
+        "global_tokens.expand",
+        "tests/test_golden.py::test_video_embeddings_before_the_first_layer_norm",
+    ),
+    Mutation(
+        "frame token after its patches",
+        "modeling_fpig/video_fpig.py",
+        "torch.cat([frame_tokens, patches], dim=1)",
+        "torch.cat([patches, frame_tokens], dim=1)",
+        "tests/test_reference.py::test_whole_model",
+    ),
+    Mutation(
+        "patches in the positions of their neighbours",
+        "modeling_fpig/video_fpig.py",
+        "dim=1) + self.position_embedding.weight  #",
+        "dim=1) + self.position_embedding.weight.roll(1, 0)  #",
+        "tests/test_golden.py::test_video_embeddings_before_the_first_layer_norm",
+    ),
+    Mutation(
+        "temporal table taken from the nearest frame",
+        "modeling_fpig/video_fpig.py",
+        'mode="linear"',
+        'mode="nearest"',
+        "tests/test_golden.py::test_temporal_table_is_interpolated",
+    ),
+    Mutation(
+        "no layer norm after the blocks",
+        "modeling_fpig/video_fpig.py",
+        "return self.post_layernorm(hidden_states), class_token_attention",
+        "return hidden_states, class_token_attention",
+        "tests/test_golden.py::test_all_video_tokens",
+    ),
+    Mutation(
+        "scores of the first layer",
+        "modeling_fpig/video_fpig.py",
+        "class_token_attention = last_layer.self_attn",
+        "class_token_attention = self.encoder.layers[0].self_attn",
+        "tests/test_golden.py::test_class_token_attention_of_the_last_layer",
+    ),
+    Mutation(
+        "scores without the layer norm before them",
+        "modeling_fpig/video_fpig.py",
+        "last_layer.layer_norm1(hidden_states)",
+        "hidden_states",
+        "tests/test_golden.py::test_class_token_attention_of_the_last_layer",
+    ),
+    Mutation(
+        "scores with a gradient",
+        "modeling_fpig/video_fpig.py",
+        "    @torch.no_grad()\n    def get_class_token_attention",
+        "    def get_class_token_attention",
+        "tests/test_modeling.py::test_no_gradient_through_the_selection",
+    ),
+    Mutation(
+        "mean pooling of features that are not normalised",
+        "modeling_fpig/modeling_fpig.py",
+        "normalize(frame_tokens).mean(dim=1)",
+        "frame_tokens.mean(dim=1)",
+        "tests/test_initialization.py::test_mean_pooling_is_clip4clips",
+    ),
+)
+
+SELECTION_AND_GENERATOR = (
+    Mutation(
+        "mean over heads instead of maximum",
+        "modeling_fpig/pseudo_query_fpig.py",
+        "class_token_attention.amax(dim=1)",
+        "class_token_attention.mean(dim=1)",
+        "tests/test_golden.py::test_selection_from_the_authors_attention",
+    ),
+    Mutation(
+        "patches in order of position",
+        "modeling_fpig/pseudo_query_fpig.py",
+        "stable=True)[:, :num_selected]",
+        "stable=True)[:, :num_selected].sort(dim=-1).values",
+        "tests/test_golden.py::test_selected_tokens",
+    ),
+    Mutation(
+        "worst patches first",
+        "modeling_fpig/pseudo_query_fpig.py",
+        "scores.argsort(dim=-1, descending=True",
+        "scores.abs().argsort(dim=-1, descending=False",
+        "tests/test_reference.py::test_selection",
+    ),
+    Mutation(
+        "frame tokens may be selected",
+        "modeling_fpig/pseudo_query_fpig.py",
+        "(in_frame_positions > 0)",
+        "(in_frame_positions >= 0)",
+        "tests/test_golden.py::test_selection_from_the_authors_attention",
+    ),
+    Mutation(
+        "proxies may be selected",
+        "modeling_fpig/pseudo_query_fpig.py",
+        "(positions >= num_global_tokens) &",
+        "(positions >= 1) &",
+        "tests/test_reference.py::test_selection",
+    ),
+    Mutation(
+        "selected patches before the frame tokens",
+        "modeling_fpig/modeling_fpig.py",
+        "torch.cat([summary, selected], dim=1)",
+        "torch.cat([selected, summary], dim=1)",
+        "tests/test_golden.py::test_generator_sequence",
+    ),
+    Mutation(
+        "begin slot after the first token",
+        "modeling_fpig/pseudo_query_fpig.py",
+        "slots.insert(0,",
+        "slots.insert(1,",
+        "tests/test_reference.py::test_generator",
+    ),
+    Mutation(
+        "generator's positions start at 1",
+        "modeling_fpig/pseudo_query_fpig.py",
+        "self.position_embedding.weight[:length]",
+        "self.position_embedding.weight[1 : length + 1]",
+        "tests/test_golden.py::test_generator_sequence",
+    ),
+    Mutation(
+        "pseudo-query read before the end slot",
+        "modeling_fpig/pseudo_query_fpig.py",
+        "hidden_states[:, -1]",
+        "hidden_states[:, -2]",
+        "tests/test_golden.py::test_pseudo_query",
+    ),
+    Mutation(
+        "generator without a causal mask",
+        "modeling_fpig/pseudo_query_fpig.py",
+        "attention_mask=mask, is_causal=True",
+        "attention_mask=None, is_causal=False",
+        "tests/test_reference.py::test_generator",
+    ),
+)
+
+INTERACTION = (
+    Mutation(
+        "query and tokens have layer norms of their own",
+        "modeling_fpig/interaction_fpig.py",
+        "self.q_proj(self.layer_norm1(query))",
+        "self.q_proj(self.layer_norm2(query))",
+        "tests/test_golden.py::test_interaction",
+    ),
+    Mutation(
+        "pseudo-query added to the result",
+        "modeling_fpig/interaction_fpig.py",
+        "output = self.layer_norm2(self.out_proj(pooled.squeeze(1)))",
+        "output = self.layer_norm2(self.out_proj(pooled.squeeze(1)) + query.squeeze(1))",
+        "tests/test_reference.py::test_interaction",
+    ),
+    Mutation(
+        "interaction without its own residual",
+        "modeling_fpig/interaction_fpig.py",
+        "self.layer_norm3(output + self.dropout",
+        "self.layer_norm3(self.dropout",
+        "tests/test_golden.py::test_interaction",
+    ),
+    Mutation(
+        "interaction without the square root of the width",
+        "modeling_fpig/interaction_fpig.py",
+        "self.v_proj(tokens))",
+        "self.v_proj(tokens), scale=1.0)",
+        "tests/test_golden.py::test_interaction",
+    ),
+    Mutation(
+        "interaction over the patches too",
+        "modeling_fpig/modeling_fpig.py",
+        "self.interaction(pseudo_query, summary)",
+        "self.interaction(pseudo_query, tokens)",
+        "tests/test_golden.py::test_video_features",
+    ),
+)
+
+CAPTIONS_AND_BLOCKS = (
+    Mutation(
+        "GELU for quick-GELU",
+        "modeling_fpig/transformer_fpig.py",
+        "ACT2FN[config.hidden_act]",
+        'ACT2FN["gelu"]',
+        "tests/test_golden.py::test_caption_features",
+    ),
+    Mutation(
+        "MLP before attention",
+        "modeling_fpig/transformer_fpig.py",
+        "hidden_states = hidden_states + self.self_attn("
+        "self.layer_norm1(hidden_states), **attention_arguments)\n"
+        "        return hidden_states + self.mlp(self.layer_norm2(hidden_states))",
+        "hidden_states = hidden_states + self.mlp(self.layer_norm2(hidden_states))\n"
+        "        return hidden_states + self.self_attn("
+        "self.layer_norm1(hidden_states), **attention_arguments)",
+        "tests/test_reference.py::test_proxy_guided_attention",
+    ),
+    Mutation(
+        "softmax over the queries",
+        "modeling_fpig/transformer_fpig.py",
+        "softmax(weights, dim=-1,",
+        "softmax(weights, dim=-2,",
+        "tests/test_modeling.py::test_eager_equals_sdpa",
+    ),
+    Mutation(
+        "captions pooled at the last end-of-text token",
+        "modeling_fpig/text_fpig.py",
+        "return is_end.int().argmax(dim=-1)",
+        "return input_ids.shape[1] - 1 - is_end.flip(-1).int().argmax(dim=-1)",
+        "tests/test_modeling.py::test_captions_are_pooled_at_the_first_end_of_text",
+    ),
+    Mutation(
+        "caption tower without a causal mask",
+        "modeling_fpig/text_fpig.py",
+        "attention_mask=mask, is_causal=True",
+        "attention_mask=None, is_causal=False",
+        "tests/test_golden.py::test_caption_features",
+    ),
+    Mutation(
+        "padding seen by words",
+        "modeling_fpig/text_fpig.py",
+        "attention_mask=attention_mask,",
+        "attention_mask=None,",
+        "tests/test_modeling.py::test_left_padding_is_masked",
+    ),
+)
+
+LOSSES = (
+    Mutation(
+        "loss averaged over the two directions",
+        "modeling_fpig/loss_fpig.py",
+        "return nn.functional.cross_entropy(logits, targets) + nn",
+        "return 0.5 * nn.functional.cross_entropy(logits, targets) + 0.5 * nn",
+        "tests/test_golden.py::test_losses",
+    ),
+    Mutation(
+        "one direction twice",
+        "modeling_fpig/loss_fpig.py",
+        "cross_entropy(logits.T, targets)",
+        "cross_entropy(logits, targets)",
+        "tests/test_loss.py::test_contrastive_loss_sees_both_directions",
+    ),
+    Mutation(
+        "scale without the exponential",
+        "modeling_fpig/loss_fpig.py",
+        "logit_scale.float().exp() *",
+        "logit_scale.float() *",
+        "tests/test_golden.py::test_losses",
+    ),
+    Mutation(
+        "captions detached in the generation loss",
+        "modeling_fpig/loss_fpig.py",
+        "text_embeds.float()).sum(dim=-1)",
+        "text_embeds.float().detach()).sum(dim=-1)",
+        "tests/test_loss.py::test_captions_are_not_detached",
+    ),
+    Mutation(
+        "weight of the generation loss ignored",
+        "modeling_fpig/modeling_fpig.py",
+        "self.config.generation_loss_weight * generation",
+        "generation",
+        "tests/test_loss.py::test_total_loss_weighs_the_generation_loss",
+    ),
+    Mutation(
+        "temperature unclamped",
+        "modeling_fpig/modeling_fpig.py",
+        "self.logit_scale.clamp(0, MAX_LOGIT_SCALE)",
+        "self.logit_scale.clamp(0, 100)",
+        "tests/test_modeling.py::test_temperature_is_clamped_and_still_learns",
+    ),
+    Mutation(
+        "temperature stuck at its limit",
+        "modeling_fpig/modeling_fpig.py",
+        "return self.logit_scale + (clamped - self.logit_scale).detach()",
+        "return clamped",
+        "tests/test_modeling.py::test_temperature_is_clamped_and_still_learns",
+    ),
+)
+
+START = (
+    Mutation(
+        "generator's projection left random",
+        "modeling_fpig/modeling_fpig.py",
+        "generator.text_projection.load_state_dict(self.text_projection.state_dict())",
+        "pass",
+        "tests/test_initialization.py::test_generator_is_a_second_copy_of_the_caption_tower",
+    ),
+    Mutation(
+        "end slot starts from the begin token",
+        "modeling_fpig/modeling_fpig.py",
+        "generator.end_embedding.copy_(token_embeddings[self.config.text_config.eos_token_id])",
+        "generator.end_embedding.copy_(token_embeddings[self.config.text_config.bos_token_id])",
+        "tests/test_initialization.py::test_generator_is_a_second_copy_of_the_caption_tower",
+    ),
+    Mutation(
+        "frame token left random",
+        "modeling_fpig/modeling_fpig.py",
+        "self.vision_model.embeddings.frame_embedding.copy_(clip.vision_model.embeddings.class_embedding)",
+        "pass",
+        "tests/test_initialization.py::test_new_frame_tokens_make_one_frame_like_clips_image",
+    ),
+    Mutation(
+        "proxies start as small as other embeddings",
+        "modeling_fpig/initialization_fpig.py",
+        "init.normal_(embeddings.proxy_embedding)",
+        "init.normal_(embeddings.proxy_embedding, std=0.02)",
+        "tests/test_initialization.py::test_what_clip_lacks_starts_as_published",
+    ),
+    Mutation(
+        "custom code's blocks left as a plain Linear starts",
+        "modeling_fpig/modeling_fpig.py",
+        "super()._initialize_weights(module, is_custom_code=False)",
+        "super()._initialize_weights(module, is_custom_code=is_custom_code)",
+        "tests/test_initialization.py::test_switching_to_the_pseudo_query_at_load_starts_the_generator_properly",
+    ),
+    Mutation(
+        "begin and end rows swapped in conversion",
+        "fpig/conversion.py",
+        'converted["generator.begin_embedding"] = table[config.text_config.bos_token_id]',
+        'converted["generator.begin_embedding"] = table[config.text_config.eos_token_id]',
+        "tests/test_conversion.py::test_both_layouts",
+    ),
+    Mutation(
+        "checkpoints unpickled",
+        "fpig/conversion.py",
+        'map_location="cpu", weights_only=True',
+        'map_location="cpu", weights_only=False',
+        "tests/test_conversion.py::test_pickled_code_is_refused_and_does_not_run",
+    ),
+)
+
+TRAINING = (
+    Mutation(
+        "gather without gradient",
+        "fpig/distributed.py",
+        "return GatherWithGradient.apply(tensor)",
+        "return GatherWithGradient.apply(tensor.detach())",
+        "tests/test_distributed.py::test_gradients_equal_one_process_with_the_joint_batch",
+    ),
+    Mutation(
+        "gathered gradients not summed over the processes",
+        "fpig/distributed.py",
+        "dist.all_reduce(gradient)",
+        "pass",
+        "tests/test_distributed.py::test_gradients_equal_one_process_with_the_joint_batch",
+    ),
+)
+
+MUTATIONS = (
+    *VIDEO,
+    *SELECTION_AND_GENERATOR,
+    *INTERACTION,
+    *CAPTIONS_AND_BLOCKS,
+    *LOSSES,
+    *START,
+    *TRAINING,
+)
+
+
+def copy_project(folder: Path) -> None:
+    """What tests need, without the repository's history and what runs have left behind."""
+    ignored = shutil.ignore_patterns(
+        ".git", ".venv", "venv", "__pycache__", ".*_cache", "outputs", "*.egg-info"
+    )
+    shutil.copytree(ROOT, folder, ignore=ignored, dirs_exist_ok=True)
+
+
+def run_tests(folder: Path, *tests: str) -> int:
+    """pytest's exit status in the copy: 0 all passed, 1 some failed."""
+    paths = os.pathsep.join(str(path) for path in (folder, folder / "metrics"))
+    environment = os.environ | ENVIRONMENT | {"PYTHONPATH": paths}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False).returncode
+
+
+def is_caught(mutation: Mutation, folder: Path) -> bool:
+    """Whether the mutation's test fails in the copy at `folder`, which is left as it was."""
+    path = folder / mutation.file
+    source = path.read_text(encoding="utf-8")
+    if source.count(mutation.original) != 1:
+        raise ValueError(
+            f"`{mutation.file}` must have {mutation.original!r} exactly once: adapt the mutation"
+        )
+    path.write_text(source.replace(mutation.original, mutation.wrong), encoding="utf-8")
+    try:
+        return run_tests(folder, mutation.test) == 1
+    finally:
+        path.write_text(source, encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs all mutations, or those named, and prints a table."""
+    parser = argparse.ArgumentParser(prog="python tests/mutations.py", description=__doc__.split("\n\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="parts of names (default: all)")
+    names = parser.parse_args(arguments).names
+    chosen = [m for m in MUTATIONS if not names or any(name in m.name for name in names)]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "project"
+        copy_project(folder)
+        if not chosen or run_tests(folder, *sorted({mutation.test for mutation in chosen})):
+            raise SystemExit("no mutation has such a name, or a test fails before any mutation")
+        survivors = 0
+        for mutation in chosen:
+            caught = is_caught(mutation, folder)
+            survivors += not caught
+            print(f"{'caught  ' if caught else 'SURVIVED'} | {mutation.name} | {mutation.test}", flush=True)
+    print(f"{len(chosen) - survivors} of {len(chosen)} caught")
+    if survivors:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
