@@ -70,6 +70,8 @@ def evaluate_retrieval(
         ValueError: no captions, an unreadable video, or a NaN among the embeddings.
     """
     captions = [caption for record in records for caption in record.captions]
+    if not captions:
+        raise ValueError(f"`records` has {len(records)} videos and no caption; there is nothing to look for")
     num_captions = torch.tensor([len(record.captions) for record in records])
     caption_video_indices = torch.repeat_interleave(num_captions)
     text_embeds = embed_captions(model, processor, captions)

@@ -243,5 +243,5 @@ def test_bad_embeddings_are_refused():
         rank_embeddings(np.zeros((0, 4)), np.zeros((2, 4)), np.arange(0))
     with pytest.raises(ValueError, match="a NaN has no rank"):
         rank_embeddings(np.full((2, 4), np.nan), np.zeros((2, 4)), np.arange(2))
-    with pytest.raises(ValueError, match="a block size is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="is 0; a block needs at least 1"):
         rank_scores(np.zeros((2, 2)), np.arange(2), captions_per_block=0)

@@ -278,7 +278,7 @@ def merge_rows(hits: np.ndarray, starts: np.ndarray) -> np.ndarray:
 def split_range(length: int, size: int) -> list[slice]:
     """Slices of `size` that cover `range(length)`; the last may be smaller."""
     if size < 1:
-        raise ValueError(f"a block size is {size}; it must be at least 1")
+        raise ValueError(f"`captions_per_block` or `videos_per_block` is {size}; a block needs at least 1")
     return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 

@@ -1,0 +1,117 @@
+"""Evaluation of a model on captioned videos, down to the numbers of `results.json`."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from toys import make_model, make_processor, make_records
+from video_retrieval.ranking import rank_scores, summarize_retrieval
+
+from fpig.evaluation import describe_results, evaluate_retrieval
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return make_processor()
+
+
+@pytest.fixture(scope="module")
+def model(processor):
+    return make_model(processor)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return make_records(tmp_path_factory.mktemp("clips"), num_videos=7)
+
+
+@pytest.fixture(scope="module")
+def results(model, processor, records):
+    return evaluate_retrieval(model, processor, records, batch_size=3, with_class_token=True)
+
+
+def compute_scores(model, processor, records):
+    """[Q, V] through `forward`, one caption and one video at a time."""
+    with torch.no_grad():
+        return np.array(
+            [
+                [
+                    model(**processor(text=[caption], videos=[other.video]), return_loss=False)
+                    .logits_per_text.div(model.get_logit_scale().exp())
+                    .item()
+                    for other in records
+                ]
+                for record in records
+                for caption in record.captions
+            ]
+        )
+
+
+def test_metrics_are_those_of_forward(model, processor, records, results):
+    labels = [index for index, record in enumerate(records) for _ in record.captions]
+    assert labels == [0, 1, 1, 2, 2, 2, 3, 4, 4, 5, 5, 5, 6]
+    scores = compute_scores(model, processor, records)
+    np.testing.assert_allclose(results.text_embeds @ results.video_embeds.T, scores, atol=1e-5)
+    assert results.metrics == summarize_retrieval(rank_scores(scores, np.array(labels)))
+    assert results.caption_video_indices.tolist() == labels
+    assert results.captions == [caption for record in records for caption in record.captions]
+    assert results.metrics["t2v_R@1"] < 100 < results.metrics["t2v_SumR"]
+
+
+def test_class_token_metrics_are_those_of_the_baseline(model, processor, records, results):
+    baseline = make_model(processor, video_pooling="class_token")
+    baseline.load_state_dict(model.state_dict(), strict=False)
+    expected = evaluate_retrieval(baseline, processor, records)
+    assert results.class_token_metrics == expected.metrics != results.metrics
+    assert expected.class_token_metrics is None
+
+
+@pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 0), (32, 2)])
+def test_batches_and_workers_do_not_matter(model, processor, records, results, batch_size, num_workers):
+    again = evaluate_retrieval(model, processor, records, batch_size=batch_size, num_workers=num_workers)
+    assert again.metrics == results.metrics
+
+
+def test_a_video_without_captions_is_a_distractor(model, processor, records, results):
+    silent = dataclasses.replace(records[1], captions=())
+    less = evaluate_retrieval(model, processor, [records[0], silent, *records[2:]])
+    assert (len(less.ranks.t2v), len(less.ranks.v2t), len(less.video_embeds)) == (11, 6, 7)
+    is_other = results.caption_video_indices.numpy() != 1
+    np.testing.assert_array_equal(less.ranks.t2v, results.ranks.t2v[is_other])
+
+
+def test_two_videos_with_the_same_caption_tie_in_no_ones_favour(model, processor, records):
+    twins = [dataclasses.replace(records[0], captions=("rise",)), *records[1:]]
+    twins[1] = dataclasses.replace(records[1], video=records[0].video, captions=("rise",))
+    ranks = evaluate_retrieval(model, processor, twins).ranks
+    assert list(ranks.t2v_ties[:2]) == [1, 1]
+    assert ranks.t2v[0] == ranks.t2v[1] > 1
+
+
+def test_a_model_that_computes_nan_is_an_error(processor, records):
+    model = make_model(processor)
+    with torch.no_grad():
+        model.text_projection.weight[3, 4] = float("nan")
+    with pytest.raises(ValueError, match="a NaN has no rank"):
+        evaluate_retrieval(model, processor, records)
+
+
+def test_nothing_to_look_for_is_an_error(model, processor, records):
+    with pytest.raises(ValueError, match="`records` has 0 videos and no caption"):
+        evaluate_retrieval(model, processor, [])
+    with pytest.raises(ValueError, match="`records` has 1 videos and no caption"):
+        evaluate_retrieval(model, processor, [dataclasses.replace(records[0], captions=())])
+
+
+def test_description_says_what_was_measured_and_how(results):
+    description = describe_results(results, "toys", "test")
+    assert json.loads(json.dumps(description)) == description
+    assert (description["dataset"], description["split"]) == ("toys", "test")
+    assert (description["num_captions"], description["num_videos"]) == (13, 7)
+    assert description["metrics"] == results.metrics
+    assert description["class_token_metrics"] == results.class_token_metrics
+    assert set(description["protocol"]) == {"t2v", "v2t", "v2t_caption_pool", "ties", "re-scoring"}
+    assert description["versions"]["torch"] == torch.__version__
+    assert description["date"].endswith("+00:00")
