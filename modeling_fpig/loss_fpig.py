@@ -18,7 +18,9 @@ def contrastive_loss(
     Returns:
         Cross-entropy of captions over videos plus that of videos over captions: the sum, not the mean.
     """
-    logits = logit_scale.float().exp() * text_embeds.float() @ video_embeds.float().T  # [B, B]
+    # Autocast would multiply in half precision, where a logit of 100 is known to 0.5 only.
+    with torch.autocast(text_embeds.device.type, enabled=False):
+        logits = logit_scale.float().exp() * text_embeds.float() @ video_embeds.float().T  # [B, B]
     targets = torch.arange(len(logits), device=logits.device)
     return nn.functional.cross_entropy(logits, targets) + nn.functional.cross_entropy(logits.T, targets)
 

@@ -73,6 +73,16 @@ def test_half_precision_embeds_are_compared_in_full_precision():
     )
 
 
+def test_autocast_does_not_coarsen_the_logits():
+    """Three videos that differ in the third digit of their cosines."""
+    texts = torch.tensor([[0.6, 0.8, 0.0]] * 3)
+    videos = normalize(texts + 0.003 * torch.randn(3, 3, generator=torch.Generator().manual_seed(9)), dim=-1)
+    scale = torch.tensor(200.0).log()
+    expected = contrastive_loss(texts, videos, scale)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert contrastive_loss(texts, videos, scale).item() == pytest.approx(expected.item(), rel=1e-6)
+
+
 @pytest.mark.parametrize("weight", [0, 1, 2.5])
 def test_total_loss_weighs_the_generation_loss(make_tiny_model, tiny_batch, weight):
     output = make_tiny_model(generation_loss_weight=weight)(**tiny_batch)
