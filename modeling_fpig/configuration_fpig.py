@@ -43,6 +43,8 @@ class FPigConfig(PreTrainedConfig):
             What embeds a video: `"pseudo_query"` is F-Pig; `"class_token"` is the CLIP-ViP baseline; `"mean"`
             is the CLIP4Clip baseline, which encodes every frame alone with CLIP and averages. The two
             baselines build neither generator nor interaction.
+        initializer_factor (`float`, defaults to 1.0):
+            Scales the standard deviations of random start values, as CLIP's.
 
     Raises:
         StrictDataclassError: naming the field, its value, the rule and the repair.
