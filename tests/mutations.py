@@ -391,6 +391,20 @@ START = (
 
 TRAINING = (
     Mutation(
+        "videos drawn with replacement: two captions of one meet in a batch",
+        "fpig/sampler.py",
+        "torch.randperm(self.num_videos, generator",
+        "torch.randint(self.num_videos, (self.num_videos,), generator",
+        "tests/test_sampler.py::test_no_video_meets_itself_in_a_joint_batch",
+    ),
+    Mutation(
+        "the same order every epoch",
+        "fpig/sampler.py",
+        'seed_generator(self.seed, "order", epoch)',
+        'seed_generator(self.seed, "order")',
+        "tests/test_sampler.py::test_epoch_visits_every_video_once_in_an_order_of_its_own",
+    ),
+    Mutation(
         "gather without gradient",
         "fpig/distributed.py",
         "return GatherWithGradient.apply(tensor)",
@@ -406,6 +420,51 @@ TRAINING = (
     ),
 )
 
+RANKS = (
+    Mutation(
+        "ties counted for the model: tie rule reversed",
+        "metrics/video_retrieval/ranking.py",
+        "return RetrievalRanks(t2v, t2v - t2v_above - 1,",
+        "return RetrievalRanks(t2v_above + 1, t2v - t2v_above - 1,",
+        "tests/test_ranking.py::test_ties_count_against_the_model",
+    ),
+    Mutation(
+        "a video's mean caption instead of its best",
+        "metrics/video_retrieval/ranking.py",
+        "np.maximum.reduceat(true_scores, starts)",
+        "np.add.reduceat(true_scores, starts) / np.diff(starts, append=len(labels))",
+        "tests/test_ranking.py::test_ranks_are_the_definition_with_ties_ragged_captions_and_distractors",
+    ),
+    Mutation(
+        "median is the lower of the middle two",
+        "metrics/video_retrieval/ranking.py",
+        "float(np.median(ranks))",
+        "float(np.sort(ranks)[(len(ranks) - 1) // 2])",
+        "tests/test_ranking.py::test_median_is_the_mean_of_the_middle_two",
+    ),
+    Mutation(
+        "rank k is no hit at k",
+        "metrics/video_retrieval/ranking.py",
+        "np.count_nonzero(ranks <= k)",
+        "np.count_nonzero(ranks < k)",
+        "tests/test_ranking.py::test_summary_by_hand",
+    ),
+    Mutation(
+        "ranks in the order of videos, not of captions",
+        "metrics/video_retrieval/ranking.py",
+        "t2v[order], t2v_above[order] = counts.t2v",
+        "t2v[:], t2v_above[:] = counts.t2v",
+        "tests/test_ranking.py::test_block_size_and_caption_order_do_not_matter",
+    ),
+    Mutation(
+        "NaN ranks first",
+        "metrics/video_retrieval/ranking.py",
+        "            check_block(block)\n",
+        "",
+        "tests/test_ranking.py::test_bad_scores_are_refused",
+    ),
+)
+
 MUTATIONS = (
     *VIDEO,
     *SELECTION_AND_GENERATOR,
@@ -414,6 +473,7 @@ MUTATIONS = (
     *LOSSES,
     *START,
     *TRAINING,
+    *RANKS,
 )
 
 
