@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, ProcessorMixin
+from transformers import AutoModel, AutoProcessor, PreTrainedModel, ProcessorMixin
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,37 @@ class PixelValuesDataset(Dataset):
         return index, batch["pixel_values"][0]
 
 
+def load_encoder(
+    name_or_path: str, revision: str | None = None, trust_remote_code: bool = False
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """
+    A trained model in evaluation mode, on the GPU if there is one, and its processor.
+
+    Args:
+        name_or_path: a folder, or a repository of the Hub.
+        revision: branch, tag or commit of the repository.
+        trust_remote_code: run the code of a repository; that of a folder on this machine is run anyway.
+
+    Raises:
+        OSError: no such folder or repository.
+        ValueError: its code would have to be run, and is not trusted.
+    """
+    is_folder = Path(name_or_path).is_dir()
+    if not is_folder and (name_or_path.count("/") != 1 or name_or_path.startswith((".", "/"))):
+        raise FileNotFoundError(
+            f"`{name_or_path}` is not a folder, and a repository of the Hub is named `owner/name`; pass one "
+            "of the two"
+        )
+    source = {
+        "pretrained_model_name_or_path": name_or_path,
+        "revision": revision,
+        "trust_remote_code": trust_remote_code or is_folder,
+    }
+    model = AutoModel.from_pretrained(**source)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.eval().to(device), AutoProcessor.from_pretrained(**source)
+
+
 def embed_captions(
     model: PreTrainedModel, processor: ProcessorMixin, captions: Sequence[str], batch_size: int = 256
 ) -> torch.Tensor:
@@ -70,7 +102,8 @@ def embed_captions(
     texts = list(positions)
     embeds = []
     with evaluation_mode(model), torch.inference_mode():
-        for start in tqdm(range(0, len(texts), batch_size), desc="Encoding captions", unit="batch"):
+        starts = range(0, len(texts), batch_size)
+        for start in tqdm(starts, desc="Encoding captions", unit="batch", disable=len(starts) == 1):
             tokens = processor(text=texts[start : start + batch_size], return_tensors="pt").to(model.device)
             features = model.get_text_features(**tokens, return_dict=True)
             embeds.append(to_unit_vectors(features.pooler_output))

@@ -1,0 +1,145 @@
+"""
+Finds videos of a folder by a sentence.
+
+    python -m fpig.search FOLDER VIDEOS_DIR "a red circle moving left"
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, ProcessorMixin
+
+# fmt: off
+VIDEO_SUFFIXES = (
+    ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts",
+    ".ogv", ".ts", ".webm", ".wmv",
+)
+# fmt: on
+
+
+@dataclass(frozen=True)
+class FoundVideo:
+    """A video and the cosine of its embedding and the query's."""
+
+    path: Path
+    score: float
+
+
+def find_videos(folder: Path) -> list[Path]:
+    """
+    All video files of a folder and its subfolders, by their suffixes, in alphabetical order.
+
+    Raises:
+        FileNotFoundError: no such folder, or no video in it.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"`{folder}` is not a folder; pass the folder that holds the videos")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    paths = [path for path in paths if path.is_file()]
+    if not paths:
+        raise FileNotFoundError(
+            f"`{folder}` has no video; files with one of these suffixes are taken: {' '.join(VIDEO_SUFFIXES)}"
+        )
+    return paths
+
+
+def search_videos(
+    model: "PreTrainedModel",
+    processor: "ProcessorMixin",
+    paths: list[Path],
+    query: str,
+    batch_size: int = 32,
+    num_workers: int = 0,
+) -> tuple[list[FoundVideo], dict[Path, Exception]]:
+    """
+    Ranks videos by a query.
+
+    Args:
+        model: an `FPigModel`.
+        processor: the model's.
+        paths: at least one.
+        query: a sentence.
+        batch_size: videos encoded together.
+        num_workers: processes that decode beside this one.
+
+    Returns:
+        The readable videos, best first, equals in the order of `paths`; and why the others can't be read.
+
+    Raises:
+        ValueError: an empty query, no paths, or none of them can be read.
+    """
+    import torch
+
+    from fpig.embedding import embed_captions, embed_video_batches
+
+    check_query(query)
+    query_embed = embed_captions(model, processor, [query])[0]
+    batches = list(embed_video_batches(model, processor, [str(p) for p in paths], batch_size, num_workers))
+    unreadable = {paths[index]: error for batch in batches for index, error in batch.errors.items()}
+    readable = [paths[index] for batch in batches for index in batch.indices]
+    if not readable:
+        raise ValueError(
+            f"none of the {len(paths)} videos can be read; the first: {next(iter(unreadable.values()))}"
+        )
+    scores = torch.cat([batch.embeds for batch in batches]) @ query_embed
+    order = torch.sort(scores, descending=True, stable=True).indices.tolist()
+    return [FoundVideo(readable[index], scores[index].item()) for index in order], unreadable
+
+
+def check_query(query: str) -> None:
+    """
+    Raises:
+        ValueError: nothing but white space.
+    """
+    if not query.strip():
+        raise ValueError(f"`query` is {query!r}; say what to look for")
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m fpig.search", description="Find videos by a sentence.")
+    parser.add_argument("model", metavar="FOLDER", help="trained model: a folder, or a repository of the Hub")
+    parser.add_argument("videos_dir", metavar="VIDEOS_DIR", type=Path, help="searched with all subfolders")
+    parser.add_argument("query", metavar="QUERY", help="a sentence")
+    parser.add_argument("--top_k", type=int, default=10, help="videos printed (default: %(default)s)")
+    parser.add_argument("--batch_size", type=int, default=32, help="videos at once (default: %(default)s)")
+    parser.add_argument(
+        "--num_workers", type=int, default=0, help="decoding processes (default: %(default)s)"
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of the repository")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run the code of the repository")
+    parsed = parser.parse_args(arguments)
+    if parsed.top_k < 1:
+        parser.error(f"`--top_k` is {parsed.top_k}; it must be at least 1")
+    return parsed
+
+
+def main() -> None:
+    """Prints rank, score and file, best first; what can't be read goes to stderr."""
+    arguments = parse_arguments()
+    try:
+        check_query(arguments.query)
+        paths = find_videos(arguments.videos_dir)
+        # Only now, and not at the top: it takes seconds, in which a typing error can be told.
+        from fpig.embedding import load_encoder
+
+        model, processor = load_encoder(arguments.model, arguments.revision, arguments.trust_remote_code)
+        found, unreadable = search_videos(
+            model, processor, paths, arguments.query, arguments.batch_size, arguments.num_workers
+        )
+    except (OSError, ValueError) as error:
+        raise SystemExit(f"error: {' '.join(str(error).split())}") from error
+    for error in unreadable.values():
+        sys.stderr.write(f"skipped: {error}\n")
+    for rank, video in enumerate(found[: arguments.top_k], start=1):
+        sys.stdout.write(f"{rank:>3}  {video.score:.4f}  {video.path}\n")
+
+
+__all__ = ["FoundVideo", "find_videos", "search_videos"]
+
+if __name__ == "__main__":
+    main()
