@@ -213,6 +213,7 @@ inputs = load_file(sys.argv[2])
 with torch.no_grad():
     output = model(**inputs)
 save_file({name: output[name].contiguous() for name in ("text_embeds", "video_embeds")}, sys.argv[3])
+model.save_pretrained(sys.argv[4])
 """
 
 
@@ -233,13 +234,14 @@ def test_command_line_writes_a_folder_that_loads_anywhere(checkpoint, tiny_model
     script = f"PROJECT_PATHS = {[str(root), str(root / 'metrics')]!r}\n" + LOAD_ELSEWHERE
     (elsewhere / "load.py").write_text(script)
     outputs = elsewhere / "outputs.safetensors"
-    loading = ("-P", "load.py", folder, "inputs.safetensors", outputs)
+    loading = ("-P", "load.py", folder, "inputs.safetensors", outputs, tmp_path / "saved_again")
     done = run_python(*loading, cwd=elsewhere, HF_HOME=str(tmp_path / "hf"), PYTHONPATH="")
     assert done.returncode == 0, done.stderr
     with torch.no_grad():
         expected = tiny_model(**tiny_batch)
     for name, value in load_file(outputs).items():
         assert torch.equal(value, expected[name]), name
+    assert code <= {file.name for file in (tmp_path / "saved_again").iterdir()}
 
 
 @pytest.mark.parametrize(
