@@ -183,7 +183,8 @@ class FPigModel(FPigPreTrainedModel):
                 interpolated where T is not the number that the model was made for.
 
         Raises:
-            ValueError: wrong frame size, or too few patches for the selection.
+            ValueError: wrong shape or frame size, too few patches for the selection, or more frames than the
+                generator has positions for.
         """
         tokens, class_token_attention = self.vision_model(pixel_values)
         tokens = self.visual_projection(tokens)  # [B, N, D]
