@@ -83,7 +83,7 @@ def search_videos(
     readable = [paths[index] for batch in batches for index in batch.indices]
     if not readable:
         raise ValueError(
-            f"none of the {len(paths)} videos can be read; the first: {next(iter(unreadable.values()))}"
+            f"`paths` has {len(paths)} videos and none can be read; the first: {next(iter(unreadable.values()))}"
         )
     scores = torch.cat([batch.embeds for batch in batches]) @ query_embed
     order = torch.sort(scores, descending=True, stable=True).indices.tolist()

@@ -89,7 +89,7 @@ def test_unreadable_videos_are_reported_and_skipped(model, processor, videos_dir
     assert [video.path for video in found] == [videos_dir / "b.mp4"]
     assert list(unreadable) == [bad]
     assert "bad.mp4" in str(unreadable[bad])
-    with pytest.raises(ValueError, match=r"none of the 1 videos can be read; the first: .*bad\.mp4"):
+    with pytest.raises(ValueError, match=r"`paths` has 1 videos and none can be read; the first: .*bad\.mp4"):
         search_videos(model, processor, [bad], QUERY)
 
 
