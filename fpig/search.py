@@ -82,9 +82,8 @@ def search_videos(
     unreadable = {paths[index]: error for batch in batches for index, error in batch.errors.items()}
     readable = [paths[index] for batch in batches for index in batch.indices]
     if not readable:
-        raise ValueError(
-            f"`paths` has {len(paths)} videos and none can be read; the first: {next(iter(unreadable.values()))}"
-        )
+        reason = next(iter(unreadable.values()))
+        raise ValueError(f"`paths` has {len(paths)} videos and none can be read; the first: {reason}")
     scores = torch.cat([batch.embeds for batch in batches]) @ query_embed
     order = torch.sort(scores, descending=True, stable=True).indices.tolist()
     return [FoundVideo(readable[index], scores[index].item()) for index in order], unreadable
