@@ -152,7 +152,7 @@ class RankCounts:
             self.open_hits = np.zeros((2, rows.shape[1]), bool)
         row_limits, column_limits = true_scores[captions, None], best_scores[videos]
         for index, compare in enumerate((np.greater_equal, np.greater)):
-            self.t2v[index, captions] += [np.count_nonzero(row) for row in compare(rows, row_limits)]
+            self.t2v[index, captions] += count_rows(compare(rows, row_limits))
             hits = compare(rows, column_limits)
             self.pool[index, videos] += count_columns(hits)
             video_hits = merge_rows(hits, starts)
@@ -266,13 +266,27 @@ def count_columns(hits: np.ndarray) -> np.ndarray:
     return np.add.reduce(hits.view(np.uint8), axis=0, dtype=np.uint8)
 
 
+def count_rows(hits: np.ndarray) -> np.ndarray:
+    """How many columns are true in each row. Sums eight columns at once; a byte of a sum counts to 255."""
+    words = pack_columns(hits)
+    counts = np.zeros(len(hits), np.int64)
+    for start in range(0, words.shape[1], 255):
+        sums = np.add.reduce(words[:, start : start + 255], axis=1)
+        counts += sums.view(np.uint8).reshape(-1, 8).sum(axis=1, dtype=np.int64)
+    return counts
+
+
 def merge_rows(hits: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Whether any row of a group is true, per column; groups begin at `starts`. Eight columns at a time."""
-    num_rows, num_columns = hits.shape
-    if num_columns % 8:
-        padding = np.zeros((num_rows, -num_columns % 8), bool)
-        hits = np.concatenate([hits, padding], axis=1)
-    return np.bitwise_or.reduceat(hits.view(np.uint64), starts, axis=0).view(bool)[:, :num_columns]
+    """Whether any row of a group is true, per column; groups begin at `starts`."""
+    merged = np.bitwise_or.reduceat(pack_columns(hits), starts, axis=0)
+    return merged.view(bool)[:, : hits.shape[1]]
+
+
+def pack_columns(hits: np.ndarray) -> np.ndarray:
+    """Eight columns as one integer each, the last ones padded with false."""
+    if hits.shape[1] % 8:
+        hits = np.concatenate([hits, np.zeros((len(hits), -hits.shape[1] % 8), bool)], axis=1)
+    return hits.view(np.uint64)
 
 
 def split_range(length: int, size: int) -> list[slice]:
