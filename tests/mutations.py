@@ -398,6 +398,20 @@ TRAINING = (
         "tests/test_sampler.py::test_no_video_meets_itself_in_a_joint_batch",
     ),
     Mutation(
+        "always a video's first caption",
+        "fpig/datasets.py",
+        "record.captions[caption_index]",
+        "record.captions[0]",
+        "tests/test_datasets.py::test_draws_depend_on_seed_epoch_and_index_alone",
+    ),
+    Mutation(
+        "the same frames and caption every epoch",
+        "fpig/datasets.py",
+        "seed_generator(self.seed, epoch, index)",
+        "seed_generator(self.seed, index)",
+        "tests/test_datasets.py::test_draws_depend_on_seed_epoch_and_index_alone",
+    ),
+    Mutation(
         "the same order every epoch",
         "fpig/sampler.py",
         'seed_generator(self.seed, "order", epoch)',
