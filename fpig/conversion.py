@@ -231,6 +231,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the conversion; bad input ends in one line on stderr."""
     options = parse_arguments(arguments)
     try:
+        if options.out_dir.exists() and not options.out_dir.is_dir():  # transformers would only log it
+            raise ValueError(f"`OUT_DIR` is {str(options.out_dir)!r}, which is a file; name a folder")
         model = convert_checkpoint(options.checkpoint, read_config_file(options.config))
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error

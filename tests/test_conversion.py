@@ -260,6 +260,11 @@ def test_command_line_says_what_is_wrong_in_one_line(checkpoint, tmp_path, conte
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_is_no_output_folder(checkpoint):
+    with pytest.raises(SystemExit, match=r"^error: `OUT_DIR` is '.*authors.safetensors', which is a file"):
+        main([str(checkpoint[0]), str(checkpoint[0])])
+
+
 def test_full_size_b32_by_default(tmp_path):
     """Without a configuration: ViT-B/32 with 12 frames, from a half-precision checkpoint."""
     with torch.device("meta"):
