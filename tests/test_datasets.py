@@ -343,6 +343,8 @@ def test_draws_depend_on_seed_epoch_and_index_alone(records, processor):
     by_epoch = [dataset[0, epoch] for epoch in range(30)]
     assert {item["caption"] for item in by_epoch} == set(records[0].captions)
     assert len({item["pixel_values"].sum().item() for item in by_epoch}) > 5
+    by_index = VideoCaptionDataset([records[0]] * 10, processor, num_frames=4, seed=1)
+    assert len({by_index[index, 0]["caption"] for index in range(10)}) > 1
     other = VideoCaptionDataset(records, processor, num_frames=4, seed=2)
     assert [other[0, epoch]["caption"] for epoch in range(30)] != [item["caption"] for item in by_epoch]
 

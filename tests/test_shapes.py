@@ -14,6 +14,7 @@ import time
 import av
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from fpig.shapes import describe_shapes, find_cache_dir, is_whole_mp4, make_shapes, make_video
 from fpig.shapes_captions import write_captions
@@ -383,6 +384,16 @@ def test_two_processes_at_once_make_one_data_set(small_folder, tmp_path):
     command = [sys.executable, "-c", MAKE, str(tmp_path), "12", "3", "3", "1"]
     processes = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(2)]
     assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    assert read_files(tmp_path / small_folder.name) == read_files(small_folder)
+
+
+def test_second_process_waits_for_the_first(small_folder, tmp_path):
+    with FileLock(tmp_path / f"{small_folder.name}.lock"):
+        process = subprocess.Popen([sys.executable, "-c", MAKE, str(tmp_path), "12", "3", "3", "1"])
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=3)
+        assert not list(tmp_path.glob("*/*/*.mp4"))
+    assert process.wait(timeout=60) == 0
     assert read_files(tmp_path / small_folder.name) == read_files(small_folder)
 
 
