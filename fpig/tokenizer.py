@@ -40,21 +40,22 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int = 1024, max_length:
             f"`vocab_size` is {vocab_size} but bytes and special tokens alone take {len(base_tokens) + 2}; "
             "pass a larger one, such as 1024"
         )
-    merges = _learn_merges(captions, num_merges)
+    merges = _learn_merges(captions, base_tokens, num_merges)
     tokens = [*base_tokens, *("".join(pair) for pair in merges), BEGIN_TOKEN, END_TOKEN]
     vocab = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
     return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=max_length)
 
 
-def _learn_merges(captions: Iterable[str], num_merges: int) -> list[tuple[str, str]]:
+def _learn_merges(captions: Iterable[str], base_tokens: list[str], num_merges: int) -> list[tuple[str, str]]:
     """Learn the pairs to merge, most frequent first, on text split into words as CLIP's tokenizer does."""
+    # Ties between pairs are broken by their tokens' numbers, and bytes that end a word would get theirs in the
+    # order of a hash table, another one in every process: so all of them are listed beforehand.
     backend = CLIPTokenizer().backend_tokenizer
     backend.model = BPE(end_of_word_suffix=_WORD_END)
     trainer = BpeTrainer(
-        vocab_size=num_merges + 512,
-        initial_alphabet=ByteLevel.alphabet(),
+        vocab_size=num_merges + len(base_tokens),
+        special_tokens=base_tokens,
         end_of_word_suffix=_WORD_END,
-        special_tokens=[],
         show_progress=False,
     )
     backend.train_from_iterator(captions, trainer)
