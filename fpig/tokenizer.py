@@ -48,8 +48,8 @@ def train_tokenizer(captions: Iterable[str], vocab_size: int = 1024, max_length:
 
 def _learn_merges(captions: Iterable[str], base_tokens: list[str], num_merges: int) -> list[tuple[str, str]]:
     """Learn the pairs to merge, most frequent first, on text split into words as CLIP's tokenizer does."""
-    # Ties between pairs are broken by their tokens' numbers, and bytes that end a word would get theirs in the
-    # order of a hash table, another one in every process: so all of them are listed beforehand.
+    # Ties between pairs are broken by their tokens' numbers, and bytes that end a word would get theirs in
+    # the order of a hash table, another one in every process: so all of them are listed beforehand.
     backend = CLIPTokenizer().backend_tokenizer
     backend.model = BPE(end_of_word_suffix=_WORD_END)
     trainer = BpeTrainer(
