@@ -77,7 +77,7 @@ def main() -> None:
     model_args, data_args, training_args = parse_arguments(sys.argv[1:], DEFAULT_CONFIG)
     try:
         train(model_args, data_args, training_args)
-    except (ValueError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         raise SystemExit(f"error: {error}") from error
 
 

@@ -1,7 +1,6 @@
 """The stages of a training run: which there are, where each starts, and how an interrupted run goes on."""
 
 import copy
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +32,9 @@ def plan_stages(video_pooling: str, has_trained_towers: bool, args: FPigTraining
         video_pooling: of the model that is wanted.
         has_trained_towers: whether it starts from CLIP or from a trained F-Pig.
         args: their epochs and learning rates.
+
+    Raises:
+        ValueError: no stage has epochs.
     """
     is_hybrid = video_pooling == "pseudo_query"
     stages = []
@@ -44,7 +46,13 @@ def plan_stages(video_pooling: str, has_trained_towers: bool, args: FPigTraining
             Stage("generator", args.generator_epochs, args.generator_learning_rate, video_pooling, True)
         )
     stages.append(Stage("joint", args.num_train_epochs, args.learning_rate, video_pooling))
-    return [stage for stage in stages if stage.num_epochs > 0]
+    stages = [stage for stage in stages if stage.num_epochs > 0]
+    if not stages:
+        raise ValueError(
+            f"`num_train_epochs` is {args.num_train_epochs} and the other stages have none either; give a "
+            "stage at least part of an epoch"
+        )
+    return stages
 
 
 def start_stage(stage: Stage, model: PreTrainedModel) -> PreTrainedModel:
@@ -55,16 +63,15 @@ def start_stage(stage: Stage, model: PreTrainedModel) -> PreTrainedModel:
     """
     if model.config.video_pooling == stage.video_pooling:
         return model
-    fields = model.config.to_dict() | {"video_pooling": stage.video_pooling}
-    grown = FPigModel(FPigConfig(**fields))
-    parameters = dict(grown.named_parameters())
-    for name, value in model.named_parameters():
-        parameters[name].data.copy_(value)
-    grown.initialize_generator_from_text_model()
-    return grown
+    changed = FPigModel(FPigConfig(**model.config.to_dict() | {"video_pooling": stage.video_pooling}))
+    weights = model.state_dict()
+    changed.load_state_dict({name: weights.get(name, fresh) for name, fresh in changed.state_dict().items()})
+    if stage.video_pooling == "pseudo_query":
+        changed.initialize_generator_from_text_model()
+    return changed
 
 
-def check_run_folder(run_dir: Path, stages: list[Stage], resume: str | None) -> None:
+def check_run_folder(run_dir: Path, stages: list[Stage], resume: bool) -> None:
     """
     Refuses to mix two runs in one folder.
 
@@ -72,38 +79,15 @@ def check_run_folder(run_dir: Path, stages: list[Stage], resume: str | None) -> 
         ValueError: `run_dir` holds a run and `resume` is not given, or the other way round.
     """
     has_run = any((run_dir / stage.name).exists() for stage in stages)
-    if has_run and resume is None:
+    if has_run and not resume:
         raise ValueError(
             f"`output_dir` {run_dir} holds a run already; pass `--resume_from_checkpoint` to continue it, or "
             "another `--output_dir`"
         )
-    if resume is None:
-        return
-    if resume == "last":
-        if not has_run:
-            raise ValueError(
-                f"`resume_from_checkpoint` is given but `output_dir` {run_dir} holds no run: leave it out"
-            )
-        return
-    checkpoint = Path(resume)
-    names = [stage.name for stage in stages]
-    if not checkpoint.is_dir() or checkpoint.parent.name not in names:
+    if resume and not has_run:
         raise ValueError(
-            f"`resume_from_checkpoint` is {resume!r}; it must be a folder such as "
-            f"{run_dir / names[-1] / 'checkpoint-100'}, or be given without a value for the last one"
+            f"`resume_from_checkpoint` is given but `output_dir` {run_dir} holds no run: leave it out"
         )
-
-
-def find_resume_point(stage_dir: Path, resume: str | None) -> tuple[Path | None, str | None]:
-    """The finished weights of the stage, or else the checkpoint to go on from; `None` where there is none."""
-    if resume is None:
-        return None, None
-    if resume != "last" and Path(resume).parent.name == stage_dir.name:
-        return None, resume
-    final_dir = stage_dir / "final"
-    if final_dir.is_dir():
-        return final_dir, None
-    return None, get_last_checkpoint(str(stage_dir)) if stage_dir.is_dir() else None
 
 
 def configure_stage(
@@ -138,24 +122,25 @@ def run_stage(
         The trained model; for the last stage the checkpoint with the best validation R@1.
     """
     stage_dir = Path(args.output_dir) / stage.name
-    final_dir, checkpoint = find_resume_point(stage_dir, args.resume_from_checkpoint)
-    if final_dir is not None:
-        return FPigModel.from_pretrained(final_dir)
-    trainer = FPigTrainer(
-        model=start_stage(stage, model),
-        args=configure_stage(stage, args, stage_dir, bool(validation_records)),
-        processor=processor,
-        train_records=train_records,
-        validation_records=validation_records,
-        generator_only=stage.generator_only,
-    )
-    trainer.train(resume_from_checkpoint=checkpoint)
-    partial_dir = stage_dir / "final.partial"
-    trainer.save_model(str(partial_dir))
-    if trainer.is_world_process_zero():
-        os.replace(partial_dir, stage_dir / "final")  # a folder named final is a whole one
-    trainer.accelerator.wait_for_everyone()
-    return trainer.accelerator.unwrap_model(trainer.model)
+    final_dir = stage_dir / "final"
+    if not final_dir.is_dir():
+        checkpoint = get_last_checkpoint(str(stage_dir)) if stage_dir.is_dir() else None
+        trainer = FPigTrainer(
+            model=start_stage(stage, model),
+            args=configure_stage(stage, args, stage_dir, bool(validation_records)),
+            processor=processor,
+            train_records=train_records,
+            validation_records=validation_records,
+            generator_only=stage.generator_only,
+        )
+        trainer.train(resume_from_checkpoint=checkpoint)
+        partial_dir = stage_dir / "final.partial"
+        trainer.save_model(str(partial_dir))
+        if trainer.is_world_process_zero():
+            partial_dir.replace(final_dir)  # a folder named final is a whole one
+        trainer.accelerator.wait_for_everyone()
+    # Loaded even where it was trained just now: what is measured is what is released, to the last bit.
+    return FPigModel.from_pretrained(final_dir)
 
 
 __all__ = ["Stage", "check_run_folder", "plan_stages", "run_stage"]

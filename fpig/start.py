@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from transformers import AutoModel, AutoProcessor, AutoTokenizer, PreTrainedModel, ProcessorMixin
+from transformers import AutoTokenizer, PreTrainedModel, ProcessorMixin
 
+from fpig.embedding import load_encoder
 from fpig.tokenizer import train_tokenizer
 from fpig.training_args import ModelArguments
 from modeling_fpig import FPigConfig, FPigModel
@@ -34,13 +35,10 @@ def load_start(args: ModelArguments, captions: Iterable[str]) -> tuple[PreTraine
 
 
 def load_trained_model(args: ModelArguments) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """A trained F-Pig as it is: its own config decides, except for the loss weight."""
-    source = {
-        "pretrained_model_name_or_path": args.model_name_or_path,
-        "trust_remote_code": args.trust_remote_code,
-    }
-    model = AutoModel.from_pretrained(**source, generation_loss_weight=args.generation_loss_weight)
-    return model, AutoProcessor.from_pretrained(**source)
+    """A trained F-Pig or baseline as it is: its own config decides, except for the loss weight."""
+    model, processor = load_encoder(args.model_name_or_path, trust_remote_code=args.trust_remote_code)
+    model.config.generation_loss_weight = args.generation_loss_weight
+    return model, processor
 
 
 def load_clip(args: ModelArguments) -> tuple[PreTrainedModel, ProcessorMixin]:

@@ -10,7 +10,7 @@ from fpig.collator import RetrievalCollator
 from fpig.datasets import CaptionedVideo, VideoCaptionDataset
 from fpig.distributed import gather_with_gradient
 from fpig.evaluation import evaluate_retrieval
-from fpig.sampler import EpochSampler
+from fpig.sampler import EpochSampler, SetEpochCallback
 from fpig.training_args import FPigTrainingArguments
 
 
@@ -76,6 +76,7 @@ class FPigTrainer(Trainer):
             eval_dataset=validation_records,
             processing_class=processor,
         )
+        self.add_callback(SetEpochCallback())
 
     def _get_train_sampler(self, train_dataset: VideoCaptionDataset | None = None) -> Sampler:
         return EpochSampler(len(self.train_dataset), seed=self.args.seed)

@@ -18,7 +18,11 @@ class ModelArguments:
         default=None, metadata={"help": "CLIP checkpoint to start from: a Hub name or a folder."}
     )
     model_name_or_path: str | None = field(
-        default=None, metadata={"help": "Trained F-Pig to fine-tune: a Hub name or a folder."}
+        default=None,
+        metadata={
+            "help": "Trained model to fine-tune: a Hub name or a folder. Its own config decides on its "
+            "pooling, frames and sizes; of the settings below generation_loss_weight alone counts."
+        },
     )
     trust_remote_code: bool = field(
         default=False, metadata={"help": "Run the code of the repository that `model_name_or_path` names."}
@@ -31,7 +35,7 @@ class ModelArguments:
     num_proxy_tokens: int = field(default=3, metadata={"help": "Proxy tokens beside the class token."})
     num_selected_tokens: int = field(default=16, metadata={"help": "Patches selected for the generator."})
     generation_loss_weight: float = field(
-        default=1.0, metadata={"help": "Weight alpha of the generation loss."}
+        default=2.0, metadata={"help": "Weight alpha of the generation loss."}
     )
     max_length: int = field(default=50, metadata={"help": "Captions are cut to this many tokens."})
     projection_dim: int = field(default=128, metadata={"help": "Small model: width of the joint space."})
@@ -41,7 +45,7 @@ class ModelArguments:
     image_size: int = field(default=32, metadata={"help": "Small model: frames are image_size × image_size."})
     patch_size: int = field(default=8, metadata={"help": "Small model: patches are patch_size × patch_size."})
     vocab_size: int = field(
-        default=512, metadata={"help": "Small model: largest vocabulary of its tokenizer."}
+        default=1024, metadata={"help": "Small model: largest vocabulary of its tokenizer."}
     )
     logit_scale_init_value: float = field(
         default=2.6592, metadata={"help": "Small model: start value of the log similarity scale."}
@@ -87,14 +91,25 @@ class FPigTrainingArguments(TrainingArguments):
         default=1.0, metadata={"help": "Epochs of stage 1: towers frozen, generation loss alone."}
     )
     generator_learning_rate: float = field(default=1e-4, metadata={"help": "Its learning rate."})
-    resume_from_checkpoint: str | None = field(
-        default=None,
+    resume_from_checkpoint: bool = field(
+        default=False,
         metadata={
             "help": "Continue the run in output_dir: finished stages are kept, the unfinished one goes on "
-            "from its last checkpoint.",
-            "nargs": "?",
-            "const": "last",
+            "from its last checkpoint."
         },
+    )
+    eval_strategy: str = field(
+        default="epoch", metadata={"help": "When stage 2 validates: no, steps or epoch."}
+    )
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch or best."})
+    load_best_model_at_end: bool = field(
+        default=True, metadata={"help": "Release the checkpoint that validated best, not the last."}
+    )
+    metric_for_best_model: str | None = field(
+        default="t2v_R@1", metadata={"help": "What makes a checkpoint the best."}
+    )
+    greater_is_better: bool | None = field(
+        default=True, metadata={"help": "Whether that number should be large."}
     )
     dataloader_drop_last: bool = field(
         default=True, metadata={"help": "The joint loss needs equal batches: must stay true."}
