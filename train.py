@@ -39,6 +39,7 @@ def train(
     model_args: "ModelArguments", data_args: "DataArguments", training_args: "FPigTrainingArguments"
 ) -> None:
     """Runs every stage that the settings ask for, measures the test split and writes the release."""
+    from accelerate import PartialState
     from transformers import set_seed
 
     from fpig.evaluation import describe_results, evaluate_retrieval
@@ -54,6 +55,7 @@ def train(
     has_trained_towers = bool(model_args.clip_name_or_path or model_args.model_name_or_path)
     stages = plan_stages(model.config.video_pooling, has_trained_towers, training_args)
     check_run_folder(run_dir, stages, training_args.resume_from_checkpoint)
+    PartialState().wait_for_everyone()  # no process writes before all have looked
     if training_args.should_save:
         write_settings((model_args, data_args, training_args), run_dir / "settings.yaml")
     for stage in stages:
@@ -78,7 +80,8 @@ def main() -> None:
     try:
         train(model_args, data_args, training_args)
     except (ValueError, OSError, FloatingPointError) as error:
-        raise SystemExit(f"error: {error}") from error
+        # One that comes out of a data loader's worker carries a whole traceback and ends with the message.
+        raise SystemExit(f"error: {str(error).strip().splitlines()[-1]}") from error
 
 
 if __name__ == "__main__":

@@ -141,7 +141,12 @@ class VideoCaptionDataset(Dataset):
         return len(self.records)
 
     def __getitem__(self, index_and_epoch: tuple[int, int]) -> dict[str, Any]:
-        """Return `pixel_values` [T, 3, S, S], `caption` and `video_id`."""
+        """
+        Return `pixel_values` [T, 3, S, S], `caption` and `video_id`.
+
+        Raises:
+            ValueError: the video can't be read; it names the video and the reason.
+        """
         index, epoch = index_and_epoch
         record = self.records[index]
         generator = seed_generator(self.seed, epoch, index)
@@ -154,9 +159,9 @@ class VideoCaptionDataset(Dataset):
                 generator=generator,
                 return_tensors="pt",
             )["pixel_values"][0]
-        except Exception as error:
-            error.add_note(f"The video is `{record.video_id}` of the dataset.")
-            raise
+        except (OSError, ValueError) as error:
+            # One plain message, because that is all of an error that comes out of a worker process.
+            raise ValueError(f"`{record.video_id}` of the dataset can't be used: {error}") from error
         return {
             "pixel_values": pixel_values,
             "caption": record.captions[caption_index],
