@@ -1,6 +1,6 @@
 """From videos and captions to the tensors F-Pig takes: what a Hub repository carries as its processor."""
 
-from processing_fpig.decoding_fpig import VideoReadError
+from processing_fpig.frames_fpig import VideoReadError
 from processing_fpig.processing_fpig import FPigProcessor
 from processing_fpig.video_processing_fpig import FPigVideoProcessor
 

@@ -9,9 +9,10 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import av
@@ -21,26 +22,14 @@ from av.container import InputContainer as Container
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream as Stream
 
+from .frames_fpig import ChooseIndices, VideoReadError, make_error, take_frames
+
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif"
 # These containers carry no presentation times that could be trusted: their frames are counted while decoding.
 FORMATS_WITHOUT_TIMES = {"avi"}
-MAX_PIXELS = 8192 * 8192
+MAX_PIXELS = 8192 * 4320
 PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 INTERPOLATION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-
-ChooseIndices = Callable[[int], list[int]]
-
-
-class VideoReadError(ValueError):
-    """A video that can't be read. `path` names it and `reason` says why."""
-
-    def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"can't read the video `{self.path}`: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -70,48 +59,27 @@ def read_frames(video: Any, choose_indices: ChooseIndices) -> torch.Tensor:
         VideoReadError: nothing can be read, or what `video` names is no local video.
         TypeError: `video` is of another type.
     """
+    name = name_video(video)
     if isinstance(video, dict):
         video = video["bytes"] if video.get("bytes") is not None else video.get("path")
     if isinstance(video, np.ndarray | torch.Tensor | list | tuple):
-        frames = stack_frames(video)
-        return frames[choose_indices(len(frames))]
-    name = str(video) if isinstance(video, str | os.PathLike) else f"<{type(video).__name__}>"
+        return take_frames(video, name, choose_indices)
     try:
         return torch.from_numpy(decode_frames(video, name, choose_indices))
-    except (av.error.FFmpegError, EOFError, MemoryError) as error:
-        raise VideoReadError(name, getattr(error, "strerror", None) or type(error).__name__) from error
+    except MemoryError as error:
+        raise make_error(name, "it needs more memory than there is") from error
+    except av.error.FFmpegError as error:
+        reason = f"it is damaged or in none of the formats {FORMATS} ({error.strerror})"
+        raise make_error(name, reason) from error
 
 
-def stack_frames(video: np.ndarray | torch.Tensor | list) -> torch.Tensor:
-    """Decoded frames in any of the accepted forms → [T, H, W, 3] uint8."""
-    if isinstance(video, list | tuple):
-        if not video:
-            raise VideoReadError("<list of frames>", "it has no frames")
-        video = np.stack([to_rgb_array(frame) for frame in video])
-    frames = torch.as_tensor(video)
-    if isinstance(video, torch.Tensor):
-        if frames.ndim == 4 and frames.shape[1] == 3:
-            frames = frames.permute(0, 2, 3, 1)
-        else:
-            raise VideoReadError("<tensor>", f"its shape is {tuple(frames.shape)}, not [T, 3, H, W]")
-    if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
-        raise VideoReadError("<array>", f"its shape is {tuple(frames.shape)}, not [T, H, W, 3]")
-    if frames.dtype != torch.uint8:
-        raise VideoReadError("<array>", f"its type is {frames.dtype}, not uint8 in 0 … 255")
-    return frames
-
-
-def to_rgb_array(frame: Any) -> np.ndarray:
-    """One frame of a list, a PIL image or an array [H, W, 3]."""
-    if isinstance(frame, np.ndarray):
-        return frame
-    if isinstance(frame, torch.Tensor):
-        return frame.permute(1, 2, 0).numpy()
-    if type(frame).__module__.startswith("PIL."):
-        return np.asarray(frame.convert("RGB"))
-    raise TypeError(
-        f"`videos` holds a frame of type {type(frame).__name__}; a list of frames is of PIL images or arrays"
-    )
+def name_video(video: Any) -> str:
+    """What errors and warnings call a video: its path where one is known, else its type."""
+    if isinstance(video, dict):
+        path = video.get("path")
+    else:
+        path = video if isinstance(video, str | os.PathLike) else getattr(video, "name", None)
+    return os.fsdecode(path) if isinstance(path, str | os.PathLike) else f"<{type(video).__name__}>"
 
 
 def decode_frames(source: Any, name: str, choose_indices: ChooseIndices) -> np.ndarray:
@@ -123,22 +91,38 @@ def decode_frames(source: Any, name: str, choose_indices: ChooseIndices) -> np.n
     Containers without times are decoded from the start and counted.
     """
     with open_clip(source, name) as (container, stream):
-        table = list_packets(container, stream)
-        has_times = container.format.name not in FORMATS_WITHOUT_TIMES
-    if has_times and all(entry.pts is not None for entry in table):
-        times = sorted(entry.pts for entry in table if entry.is_shown)
+        table = list_packets(container, stream, name)
+        times = list_times(table, container.format.name)
+    if times is None:
+        keys = list_readable(source, name, by_time=False)
+        wanted = choose_indices(len(keys)) if keys else []
+        found = decode_readable(source, name, set(wanted), keys)
+    else:
         wanted = [times[index] for index in choose_indices(len(times))] if times else []
         found = decode_groups(source, name, table, set(wanted))
         if len(found) < len(set(wanted)):
             # A stream that can't be entered at its keyframes, or a damaged one.
-            found = decode_readable(source, name, set(wanted))
-    else:
-        num_frames = sum(1 for _ in decode_in_order(source, name))
-        wanted = choose_indices(num_frames) if num_frames else []
-        found = {n: to_rgb(frame) for n, frame in enumerate(decode_in_order(source, name)) if n in wanted}
+            keys = list_readable(source, name, by_time=True)
+            found = decode_readable(source, name, set(wanted), keys)
     if not found:
-        raise VideoReadError(name, "no frame of it can be decoded")
-    return np.stack([found[key] for key in wanted])
+        raise make_error(name, "no frame of it can be decoded")
+    return stack_frames(found, wanted)
+
+
+def stack_frames(found: dict[int, np.ndarray], wanted: list[int]) -> np.ndarray:
+    """`wanted` frames out of `found`, which is emptied, in the size of the first of them → [T, H, W, 3]."""
+    height, width, _ = found[wanted[0]].shape
+    frames = np.empty((len(wanted), height, width, 3), np.uint8)
+    for key in list(found):  # taken out one by one: a large clip is never held twice
+        frame = found.pop(key)
+        if frame.shape != frames.shape[1:]:
+            frame = (
+                av.VideoFrame.from_ndarray(frame)
+                .reformat(width, height, interpolation=INTERPOLATION)
+                .to_ndarray()
+            )
+        frames[[index for index, other in enumerate(wanted) if other == key]] = frame
+    return frames
 
 
 @contextmanager
@@ -146,25 +130,25 @@ def open_clip(source: Any, name: str) -> Iterator[tuple[Container, Stream]]:
     """Opens a video with everything shut off that could reach elsewhere, at its first stream of pictures."""
     if isinstance(source, str | os.PathLike):
         target: Any = f"file:{check_path(os.fspath(source), name)}"
-    elif isinstance(source, bytes | bytearray):
+    elif isinstance(source, bytes | bytearray | memoryview):
         target = io.BytesIO(source)
-    elif callable(getattr(source, "read", None)) and callable(getattr(source, "seek", None)):
-        source.seek(0)
-        target = source
+    elif isinstance(source, io.IOBase) or callable(getattr(source, "read", None)):
+        target = check_file(source, name)
     else:
         raise TypeError(
             f"`videos` holds a {type(source).__name__}; a video is a path, bytes, a binary file, an array "
             "[T, H, W, 3], a tensor [T, 3, H, W] or a list of PIL images"
         )
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file", "max_pixels": str(MAX_PIXELS)}
-    with av.open(target, options=options) as container:
+    with av.open(target, options=options, metadata_errors="replace") as container:
         streams = [stream for stream in container.streams.video if not is_cover_picture(stream)]
         if not streams:
-            raise VideoReadError(name, "it has no video stream")
+            raise make_error(name, "it has no video stream")
         stream = streams[0]
         if not 0 < stream.width * stream.height <= MAX_PIXELS:
-            raise VideoReadError(
-                name, f"its frames are {stream.width}×{stream.height}; 1 to {MAX_PIXELS} pixels are read"
+            raise make_error(
+                name,
+                f"its frame size is {stream.width}×{stream.height}; 1 to {MAX_PIXELS} pixels are read",
             )
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         stream.thread_type = "NONE"  # threads add latency, and automatic ones have hung in forked workers
@@ -178,15 +162,35 @@ def check_path(path: str, name: str) -> str:
     Raises:
         VideoReadError: a URL or another protocol, nothing there, or no file that can be read.
     """
-    if PROTOCOL.match(path):
-        raise VideoReadError(name, "it names a protocol, and only local files are read: download it first")
     if "\0" in path or not os.path.exists(path):
-        raise VideoReadError(name, "there is no such file")
+        if PROTOCOL.match(path):
+            raise make_error(name, "it names a protocol, and only local files are read: download it first")
+        raise make_error(name, "there is no such file")
     if not os.path.isfile(path):
-        raise VideoReadError(name, "it is no file")
+        raise make_error(name, "it is no file")
     if not os.path.getsize(path):
-        raise VideoReadError(name, "it is empty")
+        raise make_error(name, "it is empty")
     return os.path.abspath(path)
+
+
+def check_file(file: Any, name: str) -> Any:
+    """
+    A file object at its start.
+
+    Raises:
+        VideoReadError: it can't be rewound, or it is empty.
+        TypeError: it gives text.
+    """
+    if not file.seekable():
+        raise make_error(name, "it is a stream that can't be rewound; pass `file.read()`")
+    file.seek(0)
+    first = file.read(1)
+    if isinstance(first, str):
+        raise TypeError("`videos` holds a file opened for text; open it with mode 'rb'")
+    if not first:
+        raise make_error(name, "it is empty")
+    file.seek(0)
+    return file
 
 
 def is_cover_picture(stream: Stream) -> bool:
@@ -196,28 +200,32 @@ def is_cover_picture(stream: Stream) -> bool:
 
 def demux(container: Container, stream: Stream) -> Iterator[av.Packet]:
     """The stream's packets that hold data, up to the end or to where the container is broken."""
-    try:
+    with suppress(av.error.FFmpegError):
         for packet in container.demux(stream):
             if packet.size:
                 yield packet
-    except av.error.FFmpegError as error:
-        warnings.warn(f"a video ends early: {error.strerror}", stacklevel=2)
 
 
-def list_packets(container: Container, stream: Stream) -> list[PacketEntry]:
-    """The frame table, in decode order."""
-    return [
-        PacketEntry(packet.pts, packet.is_keyframe, not packet.is_discard)
-        for packet in demux(container, stream)
-    ]
+def list_packets(container: Container, stream: Stream, name: str) -> list[PacketEntry]:
+    """The frame table, in decode order; warns of packets that the container knows to be incomplete."""
+    table, num_damaged = [], 0
+    is_vp8 = stream.codec_context.name == "vp8"
+    for packet in demux(container, stream):
+        # VP8 has frames that are only referred to; a bit says so. Later codecs pack them with a shown one.
+        is_hidden = is_vp8 and not memoryview(packet)[0] & 0x10
+        table.append(PacketEntry(packet.pts, packet.is_keyframe, not (packet.is_discard or is_hidden)))
+        num_damaged += packet.is_corrupt
+    if num_damaged:
+        warnings.warn(f"the video `{name}` is damaged: it lacks a part of {num_damaged} frames", stacklevel=2)
+    return table
 
 
-def decode_packet(stream: Stream, packet: av.Packet | None) -> list[av.VideoFrame]:
-    """The whole frames that a packet completes, or with `None` those still inside; none of damaged data."""
-    try:
-        return [frame for frame in stream.codec_context.decode(packet) if not frame.is_corrupt]
-    except av.error.FFmpegError:
-        return []
+def list_times(table: list[PacketEntry], format_name: str) -> list[int] | None:
+    """When the frames are shown, in order; None where the container doesn't tell it of each."""
+    if format_name in FORMATS_WITHOUT_TIMES or any(entry.pts is None for entry in table):
+        return None
+    times = sorted(entry.pts for entry in table if entry.is_shown)
+    return times if len(set(times)) == len(times) else None
 
 
 def find_group_starts(table: list[PacketEntry]) -> list[int]:
@@ -245,47 +253,61 @@ def decode_groups(
         if entry.pts in wanted:
             needed.update(range(starts[position], position + 1))
     group_ends = {position for position in needed if position + 1 not in needed}
-    found = {}
-    with open_clip(source, name) as (container, stream):
+    found: dict[int, np.ndarray] = {}
+    with open_clip(source, name) as (container, stream), suppress(av.error.FFmpegError):
         for position, packet in enumerate(demux(container, stream)):
             if position not in needed:
                 continue
-            frames = decode_packet(stream, packet)
+            frames = stream.codec_context.decode(packet)
             if position in group_ends:
-                frames += decode_packet(stream, None)
+                frames += stream.codec_context.decode(None)
                 stream.codec_context.flush_buffers()
+            if any(frame.is_corrupt for frame in frames):
+                break
             found |= {frame.pts: to_rgb(frame) for frame in frames if frame.pts in wanted}
             if len(found) == len(wanted):
                 break
     return found
 
 
-def decode_in_order(source: Any, name: str) -> Iterator[av.VideoFrame]:
-    """Every readable frame of a video, from the start."""
+def decode_in_order(source: Any, name: str) -> Iterator[av.VideoFrame | None]:
+    """Every frame of a video, from the start; None for one that can't be read."""
     with open_clip(source, name) as (container, stream):
-        for packet in demux(container, stream):
-            yield from decode_packet(stream, packet)
-        yield from decode_packet(stream, None)
+        for packet in chain(demux(container, stream), [None]):
+            try:
+                frames = stream.codec_context.decode(packet)
+            except av.error.FFmpegError:
+                yield None
+            else:
+                yield from (None if frame.is_corrupt else frame for frame in frames)
 
 
-def decode_readable(source: Any, name: str, wanted: set[int]) -> dict[int, np.ndarray]:
-    """`wanted` times from a decode of everything; for one that is lost the nearest, with a warning."""
-    readable = [frame.pts for frame in decode_in_order(source, name) if frame.pts is not None]
+def list_readable(source: Any, name: str, by_time: bool) -> list[int | None]:
+    """Decodes a whole video: the time of each frame, or its number, and None for one that can't be read."""
+    frames = enumerate(decode_in_order(source, name))
+    keys = [None if frame is None else (frame.pts if by_time else number) for number, frame in frames]
+    return keys if any(key is not None for key in keys) else []
+
+
+def decode_readable(
+    source: Any, name: str, wanted: set[int], keys: list[int | None]
+) -> dict[int, np.ndarray]:
+    """`wanted` frames from a decode of everything; for one that is lost the nearest, with a warning."""
+    readable = [key for key in keys if key is not None]
     if not readable:
         return {}
-    nearest = {time: min(readable, key=lambda other, time=time: abs(other - time)) for time in wanted}
-    num_lost = sum(time != other for time, other in nearest.items())
-    if num_lost:
+    nearest = {key: min(readable, key=lambda other, key=key: abs(other - key)) for key in wanted}
+    num_lost = sum(key != other for key, other in nearest.items())
+    if num_lost or None in keys:
         warnings.warn(
-            f"the video `{name}` is damaged: {num_lost} of {len(wanted)} frames were replaced by the nearest",
+            f"the video `{name}` is damaged: {keys.count(None)} of its frames can't be read, "
+            f"{num_lost} of {len(wanted)} wanted ones were replaced by the nearest",
             stacklevel=2,
         )
-    pixels = {
-        frame.pts: to_rgb(frame)
-        for frame in decode_in_order(source, name)
-        if frame.pts in set(nearest.values())
-    }
-    return {time: pixels[other] for time, other in nearest.items()}
+    taken = set(nearest.values())
+    frames = zip(keys, decode_in_order(source, name), strict=False)
+    pixels = {key: to_rgb(frame) for key, frame in frames if key in taken}
+    return {key: pixels[other] for key, other in nearest.items()}
 
 
 def to_rgb(frame: av.VideoFrame) -> np.ndarray:

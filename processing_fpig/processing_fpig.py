@@ -24,9 +24,7 @@ class FPigProcessor(ProcessorMixin):
         if video_processor is None or tokenizer is None:
             missing = "video_processor" if video_processor is None else "tokenizer"
             raise ValueError(f"`{missing}` is None; a processor needs both: pass `{missing}=…`")
-        if not isinstance(max_length, int) or max_length < 3:
-            raise ValueError(f"`max_length` is {max_length!r}; it must be at least 3: begin, one token, end")
-        self.max_length = max_length
+        self.max_length = check_max_length(max_length)
         super().__init__(video_processor, tokenizer, **kwargs)
 
     def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
@@ -87,7 +85,9 @@ class FPigProcessor(ProcessorMixin):
         return_tensors = common_kwargs.pop("return_tensors", return_tensors)
         data: dict[str, Any] = {}
         if text is not None:
-            arguments = {"padding": True, "truncation": True, "max_length": max_length or self.max_length}
+            arguments = {"padding": True, "truncation": True, "max_length": self.max_length}
+            if max_length is not None:
+                arguments["max_length"] = check_max_length(max_length)
             arguments |= common_kwargs | (text_kwargs or {})
             data |= self.tokenizer(check_text(text), return_tensors=return_tensors, **arguments)
         if videos is not None:
@@ -102,6 +102,20 @@ class FPigProcessor(ProcessorMixin):
 
 
 OTHER_KWARGS = ("images", "images_kwargs", "audio", "audio_kwargs", "videos_kwargs", "text_kwargs")
+
+
+def check_max_length(max_length: Any) -> int:
+    """
+    A number of tokens that can hold a caption.
+
+    Raises:
+        ValueError: it is no integer of at least 3.
+    """
+    if not isinstance(max_length, int) or isinstance(max_length, bool) or max_length < 3:
+        raise ValueError(
+            f"`max_length` is {max_length!r}; it must be an integer of at least 3: begin, one token, end"
+        )
+    return max_length
 
 
 def check_text(text: Any) -> list[str]:

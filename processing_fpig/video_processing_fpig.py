@@ -23,7 +23,7 @@ class FPigVideoProcessor(VideoProcessorMixin):
         num_frames: frames T taken of each video, at least 1.
         size: width and height S of the pixel values.
         resize_mode: `"crop"` resizes the short side to `size` and cuts the centre, as CLIP does; `"squash"`
-            resizes both sides to `size`, as the authors' code does.
+            resizes both sides to `size` without antialias, as the authors' code does.
         image_mean: per channel, of values in [0, 1]; CLIP's by default.
         image_std: per channel; CLIP's by default.
 
@@ -131,18 +131,17 @@ def is_image(frame: Any) -> bool:
 
 
 def resize_frames(frames: torch.Tensor, size: int, mode: str) -> torch.Tensor:
-    """Bicubic with antialias → [T, 3, size, size], integers in [0, 255] as CLIP's images are."""
+    """Bicubic, with antialias in mode `"crop"` → [T, 3, size, size], integers in [0, 255] as CLIP's are."""
     height, width = frames.shape[-2:]
-    if mode == "squash":
-        target = (size, size)
-    else:
-        short = min(height, width)
-        target = (size * height // short, size * width // short)
-    frames = torch.nn.functional.interpolate(
-        frames.float(), size=target, mode="bicubic", align_corners=False, antialias=True
-    )
-    top, left = round((target[0] - size) / 2), round((target[1] - size) / 2)
-    return frames[..., top : top + size, left : left + size].round().clamp(0, 255)
+    short = min(height, width)
+    is_crop = mode == "crop"
+    target = (size * height // short, size * width // short) if is_crop else (size, size)
+    top, left = (target[0] - size) // 2, (target[1] - size) // 2
+    resized = [  # one by one: a large clip as floats is four times as large
+        torch.nn.functional.interpolate(frame[None].float(), target, mode="bicubic", antialias=is_crop)
+        for frame in frames
+    ]
+    return torch.cat(resized)[..., top : top + size, left : left + size].round().clamp(0, 255)
 
 
 __all__ = ["FPigVideoProcessor"]
