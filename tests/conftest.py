@@ -108,3 +108,19 @@ def tiny_batch():
         attention_mask[row, : num_words + 2] = 1
     pixel_values = torch.randn(3, 4, 3, 24, 24, generator=generator)
     return {"input_ids": input_ids, "attention_mask": attention_mask, "pixel_values": pixel_values}
+
+
+@pytest.fixture(scope="module")
+def processor():
+    """A processor for small clips; see `toys`."""
+    from toys import make_processor
+
+    return make_processor()
+
+
+@pytest.fixture(scope="module")
+def model(processor):
+    """A tiny model for `processor`."""
+    from toys import make_model
+
+    return make_model(processor)

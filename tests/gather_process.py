@@ -1,4 +1,4 @@
-"""One of several processes that differentiate the joint loss; `test_distributed.py` starts them by torchrun."""
+"""One of the processes that differentiate the joint loss; `test_distributed.py` starts them by torchrun."""
 
 import sys
 from pathlib import Path

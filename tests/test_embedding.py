@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from toys import CAPTIONS, make_model, make_processor, write_clip
+from toys import CAPTIONS, make_model, write_clip
 
 from fpig.embedding import (
     embed_captions,
@@ -10,16 +10,6 @@ from fpig.embedding import (
     embed_videos,
     embed_videos_and_class_tokens,
 )
-
-
-@pytest.fixture(scope="module")
-def processor():
-    return make_processor()
-
-
-@pytest.fixture(scope="module")
-def model(processor):
-    return make_model(processor)
 
 
 @pytest.fixture(scope="module")

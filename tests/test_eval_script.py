@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from toys import make_model, make_processor, make_records
+from toys import make_records
 
 from fpig.evaluation import evaluate_retrieval
 from fpig.figures import (
@@ -28,16 +28,6 @@ from fpig.figures import (
 )
 
 SCRIPT = Path(__file__).parent.parent / "eval.py"
-
-
-@pytest.fixture(scope="module")
-def processor():
-    return make_processor()
-
-
-@pytest.fixture(scope="module")
-def model(processor):
-    return make_model(processor)
 
 
 @pytest.fixture(scope="module")

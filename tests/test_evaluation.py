@@ -6,20 +6,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from toys import make_model, make_processor, make_records
+from toys import make_model, make_records
 from video_retrieval.ranking import rank_scores, summarize_retrieval
 
 from fpig.evaluation import describe_results, evaluate_retrieval
-
-
-@pytest.fixture(scope="module")
-def processor():
-    return make_processor()
-
-
-@pytest.fixture(scope="module")
-def model(processor):
-    return make_model(processor)
 
 
 @pytest.fixture(scope="module")

@@ -9,22 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import make_model, make_processor, write_clip
+from toys import write_clip
 
 from fpig.embedding import load_encoder
 from fpig.search import FoundVideo, find_videos, search_videos
 
 QUERY = "a green star grows"
-
-
-@pytest.fixture(scope="module")
-def processor():
-    return make_processor()
-
-
-@pytest.fixture(scope="module")
-def model(processor):
-    return make_model(processor)
 
 
 @pytest.fixture(scope="module")

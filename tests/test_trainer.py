@@ -2,16 +2,11 @@
 
 import pytest
 import torch
-from toys import make_model, make_processor, make_records
+from toys import make_model, make_records
 
 from fpig.datasets import CaptionedVideo
 from fpig.trainer import FPigTrainer
 from fpig.training_args import FPigTrainingArguments
-
-
-@pytest.fixture(scope="module")
-def processor():
-    return make_processor()
 
 
 @pytest.fixture(scope="module")
