@@ -1,0 +1,71 @@
+"""Frames that are decoded already: arrays, tensors, pictures. And the error for videos that can't be read."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+# Number of frames in a clip → indices of those wanted, in any order, repeats allowed.
+ChooseIndices = Callable[[int], list[int]]
+
+
+class VideoReadError(ValueError):
+    """
+    A video that can't be read. `path` names it and `reason` says why.
+
+    What a worker of a `DataLoader` raises, torch makes anew in the main process from the message alone: it
+    still says both, but `path` and `reason` are None then.
+    """
+
+    def __init__(self, message: str, path: str | None = None, reason: str | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.reason = reason
+
+
+def make_error(path: str, reason: str) -> VideoReadError:
+    """The error for a video that can't be read."""
+    return VideoReadError(f"can't read the video `{path}`: {reason}", path, reason)
+
+
+def take_frames(
+    video: np.ndarray | torch.Tensor | list, name: str, choose_indices: ChooseIndices
+) -> torch.Tensor:
+    """Chosen ones of decoded frames in any of the accepted forms → [T, H, W, 3] uint8."""
+    indices, layout, channel_axis = None, "[T, H, W, 3]", 3
+    if isinstance(video, list | tuple):
+        if not video:
+            raise make_error(name, "it has no frames")
+        pictures = [to_rgb_array(video[index]) for index in choose_indices(len(video))]
+        shapes = sorted({picture.shape for picture in pictures})
+        if len(shapes) > 1:
+            raise make_error(name, f"its frames differ in shape: {shapes[0]} and {shapes[1]}")
+        video, indices = np.stack(pictures), list(range(len(pictures)))
+    elif isinstance(video, torch.Tensor):
+        layout, channel_axis = "[T, 3, H, W]", 1
+    if video.ndim != 4 or video.shape[channel_axis] != 3 or 0 in video.shape:
+        raise make_error(name, f"its shape is {tuple(video.shape)}, not {layout}")
+    if str(video.dtype).removeprefix("torch.") != "uint8":
+        raise make_error(name, f"its type is {video.dtype}, not uint8 in 0 … 255")
+    frames = video[choose_indices(len(video)) if indices is None else indices]
+    if isinstance(frames, torch.Tensor):
+        return frames.permute(0, 2, 3, 1).cpu()
+    return torch.from_numpy(np.ascontiguousarray(frames))
+
+
+def to_rgb_array(frame: Any) -> np.ndarray:
+    """One frame of a list, a PIL image, an array [H, W, 3] or a tensor [3, H, W]."""
+    if isinstance(frame, np.ndarray):
+        return frame
+    if isinstance(frame, torch.Tensor) and frame.ndim == 3:
+        return frame.permute(1, 2, 0).cpu().numpy()
+    if type(frame).__module__.startswith("PIL."):
+        return np.asarray(frame.convert("RGB"))
+    raise TypeError(
+        f"`videos` holds a frame of type {type(frame).__name__}; a list of frames is of PIL images, arrays "
+        "[H, W, 3] or tensors [3, H, W]"
+    )
+
+
+__all__ = ["ChooseIndices", "VideoReadError", "make_error", "take_frames"]
