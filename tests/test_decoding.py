@@ -1,0 +1,257 @@
+"""Frame n is frame n: clips of many kinds, each frame of which shows its number."""
+
+import io
+import warnings
+
+import av
+import numpy as np
+import pytest
+import torch
+from make_clips import (
+    CLIPS,
+    OPEN_GOP,
+    SHORT_GOP,
+    X264,
+    encode_clip,
+    list_packets,
+    make_clip,
+    paint_frames,
+    read_numbers,
+)
+
+from processing_fpig import VideoReadError
+from processing_fpig.decoding_fpig import read_frames, to_rgb
+
+
+@pytest.fixture(autouse=True)
+def no_warnings():
+    """None of these clips is damaged, and none may be taken for it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def read_all(video) -> np.ndarray:
+    return read_frames(video, lambda num_available: list(range(num_available))).numpy()
+
+
+def decode_from_the_start(clip: bytes) -> np.ndarray:
+    """Every frame as libav's plain loop gives them: no frame table, no keyframes, nothing skipped."""
+    with av.open(io.BytesIO(clip)) as container:
+        return np.stack([to_rgb(frame) for frame in container.decode(video=0)])
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_every_frame_alone_is_that_frame(name):
+    """Each frame is read on its own, so that each is entered at its own keyframe."""
+    clip = make_clip(name)
+    num_frames = CLIPS[name].get("num_frames", 30)
+    plain = decode_from_the_start(clip)
+    assert read_numbers(plain) == list(range(num_frames)), "the clip is not what this test needs"
+    counts = []
+
+    def choose(num_available):
+        counts.append(num_available)
+        return [number]
+
+    for number in range(num_frames):
+        frame = read_frames(clip, choose)
+        assert read_numbers(frame) == [number]
+        assert np.array_equal(frame[0], plain[number])
+    assert set(counts) == {num_frames}
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_frames_in_any_order_and_repeated(name):
+    clip = make_clip(name)
+    last = CLIPS[name].get("num_frames", 30) - 1
+    wanted = [last, 0, last // 2, last // 2, 0, last // 3]
+    frames = read_frames(clip, lambda num_available: wanted)
+    assert frames.dtype == torch.uint8
+    assert read_numbers(frames) == wanted
+    assert np.array_equal(frames.numpy(), decode_from_the_start(clip)[wanted])
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_colours_are_the_painted_ones(name):
+    """Coding loses a little; red for blue would be off by far more."""
+    settings = CLIPS[name]
+    size = {key: settings[key] for key in ("width", "height") if key in settings}
+    painted = paint_frames(settings.get("num_frames", 30), **size)
+    error = np.abs(read_all(make_clip(name)).astype(int) - painted).mean()
+    assert error < (22 if "gif" in name else 5)
+
+
+@pytest.mark.parametrize(("matrix", "red", "blue"), [("bt709", 0.2126, 0.0722), ("smpte170m", 0.299, 0.114)])
+@pytest.mark.parametrize("is_full_range", [True, False])
+@pytest.mark.parametrize("pixel_format", ["yuv444p", "yuv444p10le"])
+def test_colours_by_the_standards_formula(matrix, red, blue, is_full_range, pixel_format):
+    """The file's own matrix and range: luma Y and the colour differences U and V, in the units of 8 bits."""
+    planes = np.stack([np.full((64, 64), value) for value in (120, 100, 160)])
+    planes[0, :, 32:] = 70
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        tags = f"colormatrix={matrix}:fullrange={'on' if is_full_range else 'off'}"
+        stream = container.add_stream("libx264", rate=10, options={"qp": "0", "x264-params": tags})
+        stream.width = stream.height = 64
+        stream.pix_fmt = pixel_format
+        is_deep = pixel_format.endswith("10le")
+        frame = av.VideoFrame(64, 64, pixel_format)
+        for plane, values in zip(frame.planes, planes, strict=True):
+            plane.update((values * 4).astype("<u2") if is_deep else values.astype(np.uint8))
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    luma, blueness, redness = planes[0].astype(float), -28.0, 32.0
+    if not is_full_range:
+        luma, blueness, redness = (luma - 16) * 255 / 219, blueness * 255 / 224, redness * 255 / 224
+    r, b = luma + 2 * (1 - red) * redness, luma + 2 * (1 - blue) * blueness
+    g = (luma - red * r - blue * b) / (1 - red - blue)
+    expected = np.clip(np.stack([r, g, b], axis=-1), 0, 255)
+    assert np.abs(read_all(file.getvalue())[0] - expected).max() < 1.6
+
+
+def test_names_and_containers_are_as_promised():
+    """What the clips' names say is in the files."""
+    with av.open(io.BytesIO(make_clip("mp4_one_group_b_frames"))) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+        assert sum(packet.is_keyframe for packet in packets) == 1
+        assert [packet.pts for packet in packets] != sorted(packet.pts for packet in packets)
+    with av.open(io.BytesIO(make_clip("mkv_no_duration"))) as container:
+        assert container.duration is None
+    for name in ("mkv_h264", "webm_vp9", "gif", "mp4_fragments"):
+        with av.open(io.BytesIO(make_clip(name))) as container:
+            assert container.streams.video[0].frames in (0, 30)
+    with av.open(io.BytesIO(make_clip("mp4_10_bit"))) as container:
+        assert container.streams.video[0].pix_fmt == "yuv420p10le"
+    with av.open(io.BytesIO(make_clip("mp4_variable_rate"))) as container:
+        times = sorted(packet.pts for packet in container.demux(video=0) if packet.size)
+        assert len(set(np.diff(times))) > 1
+
+
+@pytest.mark.parametrize(("rotation", "num_quarters"), [(90, 1), (180, 2), (-90, 3)])
+@pytest.mark.parametrize("container_format", ["mp4", "mov", "matroska"])
+def test_rotation_as_a_player_shows_it(rotation, num_quarters, container_format):
+    """`rotation` is counter-clockwise, as numpy's `rot90` turns."""
+    painted = paint_frames(3)
+    clip = encode_clip(painted, container_format, options=SHORT_GOP, rotation=rotation)
+    frames = read_all(clip)
+    turned = np.rot90(painted, num_quarters, axes=(1, 2))
+    assert frames.shape == turned.shape
+    assert np.abs(frames.astype(int) - turned).mean() < 6
+    assert read_numbers(np.rot90(frames, -num_quarters, axes=(1, 2))) == [0, 1, 2]
+
+
+def test_rotation_against_the_file_format():
+    """The matrix in the track header, as the mp4 standard has it: (0 1; -1 0) is a quarter clockwise."""
+    clip = bytearray(encode_clip(paint_frames(2), options=SHORT_GOP))
+    matrix = clip.index(b"tkhd") + 4 + 4 + 20 + 16
+    one = 1 << 16
+    values = (0, one, 0, -one, 0, 0, 64 * one, 0, 1 << 30)
+    clip[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in values)
+    frames = read_all(bytes(clip))
+    assert frames.shape == (2, 96, 64, 3)
+    assert read_numbers(np.rot90(frames, 1, axes=(1, 2))) == [0, 1]
+
+
+def test_frames_cut_away_by_an_edit_list_are_not_counted():
+    """A player starts at time 0; what lies before is there to decode the rest."""
+    times = [(number - 5) * 100 for number in range(20)]
+    clip = encode_clip(paint_frames(20), options=SHORT_GOP, times=times)
+    assert read_numbers(read_all(clip)) == list(range(5, 20))
+    assert read_numbers(read_frames(clip, lambda num_available: [0, num_available - 1])) == [5, 19]
+
+
+def test_two_frames_at_one_time_are_two_frames():
+    clip = encode_clip(
+        paint_frames(6), "matroska", "ffv1", pixel_format="yuv444p", times=[0, 100, 100, 200, 300, 300]
+    )
+    assert read_numbers(read_all(clip)) == [0, 1, 2, 3, 4, 5]
+
+
+def test_vp8_frames_that_are_never_shown_are_not_counted():
+    """A copy of a keyframe with its show bit off goes before it, as encoders put their reference frames."""
+    file = io.BytesIO()
+    with (
+        av.open(io.BytesIO(make_clip("webm_vp8"))) as source,
+        av.open(file, "w", format="webm") as target,
+    ):
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if not packet.size:
+                continue
+            if packet.is_keyframe and packet.pts:
+                hidden = av.Packet(bytes([bytes(packet)[0] & ~0x10]) + bytes(packet)[1:])
+                hidden.pts, hidden.dts, hidden.time_base = packet.pts - 10, packet.dts - 10, packet.time_base
+                hidden.stream = stream
+                target.mux(hidden)
+            packet.stream = stream
+            target.mux(packet)
+    assert len(list_packets(file.getvalue())) == 31
+    assert read_numbers(read_all(file.getvalue())) == list(range(30))
+
+
+def test_first_stream_of_pictures_is_read():
+    """Two video streams and a sound stream: the first video; the cover of a recording is none."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as container:
+        sound = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        streams = [container.add_stream("libx264", rate=10, options=X264) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for number, picture in enumerate(paint_frames(8)):
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
+            samples.sample_rate, samples.pts = 8000, number * 800
+            container.mux(sound.encode(samples))
+            for stream, shown in zip(streams, (picture, 255 - picture), strict=True):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(shown)))
+        for stream in (*streams, sound):
+            container.mux(stream.encode(None))
+    assert read_numbers(read_all(file.getvalue())) == list(range(8))
+
+
+def test_groups_without_a_wanted_frame_are_not_decoded():
+    """The middle of the clip is destroyed; frames of other groups come out whole and without a warning."""
+    clip = bytearray(make_clip("mp4_short_groups"))
+    for position, size in list_packets(bytes(clip))[8:24]:
+        clip[position : position + size] = bytes(size)
+    wanted = [0, 5, 7, 25, 29]
+    frames = read_frames(bytes(clip), lambda num_available: wanted)
+    assert np.array_equal(frames, decode_from_the_start(make_clip("mp4_short_groups"))[wanted])
+
+
+def test_size_that_changes_midway_becomes_the_first():
+    """As a broadcast may: two transport streams, one after the other."""
+    first = encode_clip(paint_frames(8), "mpegts", options=SHORT_GOP)
+    times = [1000 + 100 * number for number in range(8)]
+    second = encode_clip(paint_frames(8, 128, 80), "mpegts", options=SHORT_GOP, times=times)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the joint may be called damaged
+        frames = read_all(first + second)
+    assert frames.shape == (16, 64, 96, 3)
+    assert read_numbers(frames) == [*range(8), *range(8)]
+
+
+@pytest.mark.parametrize("container_format", ["mp4", "matroska", "avi"])
+def test_texts_in_another_encoding_do_no_harm(container_format):
+    file = io.BytesIO()
+    with av.open(file, "w", format=container_format) as container:
+        container.metadata["title"] = "a title"
+        stream = container.add_stream("libx264", rate=10, options=OPEN_GOP)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for picture in paint_frames(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        container.mux(stream.encode(None))
+    clip = file.getvalue().replace(b"a title", b"caf\xe9 \xff\xfe")
+    assert clip != file.getvalue()
+    assert read_numbers(read_all(clip)) == [0, 1, 2]
+
+
+def test_chosen_indices_are_checked_by_who_chooses():
+    """An error of the choice is not taken for a bad video."""
+
+    def refuse(num_available):
+        raise ValueError(f"`num_available` is {num_available}")
+
+    with pytest.raises(ValueError, match="`num_available` is 30") as caught:
+        read_frames(make_clip("mp4_short_groups"), refuse)
+    assert not isinstance(caught.value, VideoReadError)
