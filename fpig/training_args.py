@@ -2,9 +2,17 @@
 
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+
+VIDEO_POOLINGS = ("pseudo_query", "class_token", "mean")
+NUMBERS_OF_STAGES = (
+    *("tower_epochs", "generator_epochs", "num_train_epochs"),
+    *("tower_learning_rate", "generator_learning_rate", "learning_rate"),
+)
 
 
 @dataclass
@@ -50,6 +58,13 @@ class ModelArguments:
     logit_scale_init_value: float = field(
         default=2.6592, metadata={"help": "Small model: start value of the log similarity scale."}
     )
+
+    def __post_init__(self) -> None:
+        # The model refuses it too, but only after the data have been made.
+        if self.video_pooling not in VIDEO_POOLINGS:
+            raise ValueError(
+                f"`video_pooling` is {self.video_pooling!r}; it must be one of {', '.join(VIDEO_POOLINGS)}"
+            )
 
 
 @dataclass
@@ -129,9 +144,12 @@ class FPigTrainingArguments(TrainingArguments):
         for name, needed in (("dataloader_drop_last", True), ("remove_unused_columns", False)):
             if self.__dict__[name] is not needed:
                 raise ValueError(f"`{name}` is {self.__dict__[name]}; it must be {needed}: leave it out")
-        for name in ("tower_epochs", "generator_epochs", "tower_learning_rate", "generator_learning_rate"):
-            if self.__dict__[name] < 0:
-                raise ValueError(f"`{name}` is {self.__dict__[name]}; it must be at least 0")
+        for name in NUMBERS_OF_STAGES:
+            if not 0 <= self.__dict__[name] < float("inf"):
+                raise ValueError(f"`{name}` is {self.__dict__[name]}; it must be finite and at least 0")
+        for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+            if self.__dict__[name] < 1:
+                raise ValueError(f"`{name}` is {self.__dict__[name]}; it must be at least 1")
 
 
 def parse_arguments(
@@ -149,7 +167,10 @@ def parse_arguments(
     """
     classes = (ModelArguments, DataArguments, FPigTrainingArguments)
     parser = HfArgumentParser(
-        classes, usage="train.py [CONFIG.yaml] [--key value ...]", description="Train F-Pig; see configs/."
+        classes,
+        usage="train.py [CONFIG.yaml] [--key value ...]",
+        description="Train F-Pig; see configs/.",
+        allow_abbrev=False,
     )
     has_config = bool(arguments) and not arguments[0].startswith("-")
     config_path, rest = (Path(arguments[0]), arguments[1:]) if has_config else (default_config, arguments)
@@ -159,7 +180,7 @@ def parse_arguments(
             rest, return_remaining_strings=True, look_for_args_file=False
         )
     except (ValueError, TypeError) as error:
-        parser.error(str(error))
+        parser.error(" ".join(str(error).split()))  # some messages span several lines
     if unknown:
         parser.error(f"unknown arguments: {' '.join(unknown)}; `train.py --help` lists the known ones")
     return model_args, data_args, training_args
@@ -170,26 +191,43 @@ def read_config(path: Path, classes: tuple[type, ...]) -> dict:
     Reads a YAML file whose keys are fields of `classes`.
 
     Raises:
-        ValueError: no such file, not a mapping, or an unknown key.
+        ValueError: no such file, no YAML, not a mapping, an unknown key, or a value of a wrong kind.
     """
     if not path.is_file():
         raise ValueError(
             f"`{path}` is no file; the first argument is a YAML file such as configs/shapes.yaml"
         )
-    config = yaml.safe_load(path.read_text()) or {}
+    try:
+        config = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"`{path}` is no YAML: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"`{path}` holds {type(config).__name__}; it must hold `key: value` lines")
-    allowed = {item.name for cls in classes for item in fields(cls) if item.init}
-    unknown = sorted(set(config) - allowed)
+    hints = {
+        item.name: get_type_hints(cls)[item.name] for cls in classes for item in fields(cls) if item.init
+    }
+    unknown = sorted(str(key) for key in config if key not in hints)
     if unknown:
         raise ValueError(
             f"`{path}` has the unknown key `{unknown[0]}`; `train.py --help` lists the known ones"
         )
+    return {key: read_value(key, value, hints[key]) for key, value in config.items()}
+
+
+def read_value(key: str, value: Any, hint: Any) -> Any:
+    """
+    A value of the YAML file as argparse takes it for a default.
+
+    Raises:
+        ValueError: nothing, a list or a mapping where the field's type `hint` has none.
+    """
+    if isinstance(value, NoneType | list | dict):
+        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        if type(value) not in {get_origin(kind) or kind for kind in kinds}:
+            raise ValueError(f"`{key}` is {value!r} in the YAML file; give it one value or leave it out")
+        return value
     # YAML reads 1e-6 as a string and argparse converts strings alone: what both understand is the string.
-    return {
-        key: str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-        for key, value in config.items()
-    }
+    return str(value)
 
 
 def write_settings(settings: tuple, path: Path) -> None:
@@ -197,12 +235,14 @@ def write_settings(settings: tuple, path: Path) -> None:
     resolved = {}
     for group in settings:
         values = group.to_dict() if isinstance(group, TrainingArguments) else dict(group.__dict__)
+        # Nothing is the default of most fields that may hold nothing; of the others it must be written.
         resolved |= {
-            item.name: values[item.name] for item in fields(group) if item.init and item.name in values
+            item.name: values[item.name]
+            for item in fields(group)
+            if item.init and not (values[item.name] is None and item.default is None)
         }
     for key in ("hub_token", "local_rank", "resume_from_checkpoint"):  # a secret, and two of this start alone
-        resolved.pop(key)
-    resolved = {key: value for key, value in resolved.items() if value is not None}
+        resolved.pop(key, None)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(resolved, sort_keys=True))
 
