@@ -71,13 +71,13 @@ class FPigModel(FPigPreTrainedModel):
     Example:
 
     ```python
-    >>> from transformers import AutoModel, AutoProcessor
+    from transformers import AutoModel, AutoProcessor
 
-    >>> model = AutoModel.from_pretrained("org/fpig-b32", trust_remote_code=True)
-    >>> processor = AutoProcessor.from_pretrained("org/fpig-b32", trust_remote_code=True)
-    >>> video_embeds = model.encode_video(**processor(videos=["a.mp4", "b.mp4"], return_tensors="pt"))
-    >>> text_embeds = model.encode_text(**processor(text=["a dog runs"], return_tensors="pt"))
-    >>> similarities = text_embeds @ video_embeds.T
+    model = AutoModel.from_pretrained("org/fpig-b32", trust_remote_code=True)
+    processor = AutoProcessor.from_pretrained("org/fpig-b32", trust_remote_code=True)
+    video_embeds = model.encode_video(**processor(videos=["a.mp4", "b.mp4"], return_tensors="pt"))
+    text_embeds = model.encode_text(**processor(text=["a dog runs"], return_tensors="pt"))
+    similarities = text_embeds @ video_embeds.T
     ```
     """
 

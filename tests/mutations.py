@@ -402,14 +402,14 @@ TRAINING = (
         "fpig/datasets.py",
         "record.captions[caption_index]",
         "record.captions[0]",
-        "tests/test_datasets.py::test_draws_depend_on_seed_epoch_and_index_alone",
+        "tests/test_training_items.py::test_draws_depend_on_seed_epoch_and_index_alone",
     ),
     Mutation(
         "the same frames and caption every epoch",
         "fpig/datasets.py",
         "seed_generator(self.seed, epoch, index)",
         "seed_generator(self.seed, index)",
-        "tests/test_datasets.py::test_draws_depend_on_seed_epoch_and_index_alone",
+        "tests/test_training_items.py::test_draws_depend_on_seed_epoch_and_index_alone",
     ),
     Mutation(
         "the same order every epoch",

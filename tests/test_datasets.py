@@ -266,10 +266,14 @@ def test_empty_videos(folder, video):
 def test_video_in_two_splits(folder, embedded):
     path = write(folder / "list.csv", "video,caption,split\na.mp4,1,train\nb.mp4,2,test\n./a.mp4,3,test\n")
     for split in (None, "train", "test"):
-        with pytest.raises(ValueError, match=r"row 3 of .* in split 'test' but it is also in split 'train'"):
+        with pytest.raises(
+            ValueError, match=r"row 3 of .* in `split` 'test' but it is also in `split` 'train'"
+        ):
             load_captioned_videos(path, split)
     datasets.DatasetDict(train=embedded, test=embedded.select([1])).save_to_disk(folder / "saved")
-    with pytest.raises(ValueError, match=r"video 'b\.mp4' in split 'test' but it is also in split 'train'"):
+    with pytest.raises(
+        ValueError, match=r"video 'b\.mp4' in `split` 'test' but it is also in `split` 'train'"
+    ):
         load_captioned_videos(folder / "saved", "train")
 
 
