@@ -1,0 +1,243 @@
+"""The stages of a run: which there are, what each trains on which weights, and which checkpoint comes out."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from toys import make_model, make_processor, make_records
+from transformers import set_seed
+
+from fpig.stages import Stage, check_run_folder, plan_stages, run_stage, start_stage
+from fpig.training_args import FPigTrainingArguments
+
+HYBRID = "pseudo_query"
+TOWERS = Stage("towers", 1, 1e-3, "class_token")
+GENERATOR = Stage("generator", 1, 1e-3, HYBRID, generator_only=True)
+JOINT = Stage("joint", 1, 1e-3, HYBRID)
+
+
+@pytest.fixture(scope="module")
+def processor():
+    return make_processor()
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return make_records(tmp_path_factory.mktemp("clips"), num_videos=5)
+
+
+@pytest.fixture
+def make_args(tmp_path):
+    def make(**settings):
+        arguments = {"output_dir": str(tmp_path / "run"), "use_cpu": True, "disable_tqdm": True}
+        arguments |= {"per_device_train_batch_size": 2, "save_total_limit": None, "seed": 7}
+        return FPigTrainingArguments(**arguments | settings)
+
+    return make
+
+
+def copy_parameters(model):
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
+def find_changed(before, model):
+    return {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+
+
+@pytest.mark.parametrize(
+    ("pooling", "has_trained_towers", "epochs", "expected"),
+    [
+        (
+            HYBRID,
+            False,
+            (14, 2, 5),
+            ["towers class_token 14", "generator pseudo_query 2", "joint pseudo_query 5"],
+        ),
+        (HYBRID, True, (14, 2, 5), ["generator pseudo_query 2", "joint pseudo_query 5"]),
+        (HYBRID, False, (14, 0, 5), ["towers class_token 14", "joint pseudo_query 5"]),
+        (HYBRID, False, (0, 2, 0), ["generator pseudo_query 2"]),
+        (HYBRID, True, (14, 0, 0.5), ["joint pseudo_query 0.5"]),
+        ("class_token", False, (14, 2, 5), ["towers class_token 14", "joint class_token 5"]),
+        ("class_token", True, (14, 2, 5), ["joint class_token 5"]),
+        ("mean", False, (14, 2, 5), ["towers mean 14", "joint mean 5"]),
+        ("mean", True, (14, 2, 5), ["joint mean 5"]),
+        ("mean", False, (0.1, 2, 0), ["towers mean 0.1"]),
+    ],
+)
+def test_stages_and_their_order(make_args, pooling, has_trained_towers, epochs, expected):
+    towers, generator, joint = epochs
+    args = make_args(
+        **{"tower_epochs": towers, "generator_epochs": generator, "num_train_epochs": joint},
+        **{"tower_learning_rate": 1e-1, "generator_learning_rate": 1e-2, "learning_rate": 1e-3},
+    )
+    stages = plan_stages(pooling, has_trained_towers, args)
+    assert [f"{stage.name} {stage.video_pooling} {stage.num_epochs:g}" for stage in stages] == expected
+    rates = {"towers": 1e-1, "generator": 1e-2, "joint": 1e-3}
+    assert [stage.learning_rate for stage in stages] == [rates[stage.name] for stage in stages]
+    assert [stage.name for stage in stages if stage.generator_only] == [
+        stage.name for stage in stages if stage.name == "generator"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pooling", "has_trained_towers", "epochs"),
+    [(HYBRID, False, (0, 0, 0)), (HYBRID, True, (3, 0, 0)), ("class_token", True, (3, 3, 0))],
+)
+def test_run_without_a_stage_is_refused(make_args, pooling, has_trained_towers, epochs):
+    names = ("tower_epochs", "generator_epochs", "num_train_epochs")
+    args = make_args(**dict(zip(names, epochs, strict=True)))
+    with pytest.raises(ValueError, match=r"`num_train_epochs` is 0 and the other stages have none either"):
+        plan_stages(pooling, has_trained_towers, args)
+
+
+def test_towers_start_from_the_hybrid_model_without_its_generator(processor):
+    model = make_model(processor)
+    towers = start_stage(TOWERS, model)
+    assert towers.config.video_pooling == "class_token"
+    assert model.config.video_pooling == HYBRID  # the model that came in is left as it was
+    expected = {
+        name: value
+        for name, value in model.state_dict().items()
+        if not name.startswith(("generator.", "interaction."))
+    }
+    torch.testing.assert_close(towers.state_dict(), expected, rtol=0, atol=0)
+
+
+def test_generator_starts_as_a_copy_of_the_trained_text_tower(processor):
+    towers = make_model(processor, video_pooling="class_token")
+    set_seed(1)
+    model = start_stage(GENERATOR, towers)
+    assert model.config.video_pooling == HYBRID
+    state, trained = model.state_dict(), towers.state_dict()
+    kept = {name: value for name, value in state.items() if name in trained}
+    torch.testing.assert_close(kept, trained, rtol=0, atol=0)
+    assert {name.split(".")[0] for name in state.keys() - trained.keys()} == {"generator", "interaction"}
+
+    table, tokenizer = trained["text_model.embeddings.token_embedding.weight"], processor.tokenizer
+    copies = {
+        "begin_embedding": table[tokenizer.bos_token_id],
+        "end_embedding": table[tokenizer.eos_token_id],
+        "position_embedding.weight": trained["text_model.embeddings.position_embedding.weight"],
+        "text_projection.weight": trained["text_projection.weight"],
+    }
+    for part in ("encoder.", "final_layer_norm."):
+        prefix = f"text_model.{part}"
+        copies |= {
+            part + name.removeprefix(prefix): value
+            for name, value in trained.items()
+            if name.startswith(prefix)
+        }
+    generator = model.generator.state_dict()
+    fresh = {name: generator.pop(name) for name in ("video_projection.weight", "video_projection.bias")}
+    torch.testing.assert_close(generator, copies, rtol=0, atol=0)
+
+    set_seed(2)
+    again = start_stage(GENERATOR, towers).generator.state_dict()
+    assert not any(torch.equal(again[name], value) for name, value in fresh.items())
+    identity = torch.eye(model.config.projection_dim)
+    assert all(
+        torch.equal(value, identity) for value in model.interaction.state_dict().values() if value.ndim == 2
+    )
+
+
+def test_stage_of_the_same_pooling_goes_on_with_the_model(processor):
+    model = make_model(processor)
+    assert start_stage(JOINT, model) is model
+    assert start_stage(GENERATOR, model) is model
+
+
+def test_run_folders_are_not_mixed(tmp_path):
+    stages = [TOWERS, GENERATOR, JOINT]
+    check_run_folder(tmp_path / "new", stages, resume=False)
+    with pytest.raises(ValueError, match=r"`output_dir` .*new holds no run: leave it out"):
+        check_run_folder(tmp_path / "new", stages, resume=True)
+    (tmp_path / "evaluation").mkdir()  # a folder that no stage makes is none of a run
+    check_run_folder(tmp_path, stages, resume=False)
+    (tmp_path / "generator").mkdir()
+    check_run_folder(tmp_path, stages, resume=True)
+    with pytest.raises(ValueError, match=r"holds a run already; pass `--resume_from_checkpoint`"):
+        check_run_folder(tmp_path, stages, resume=False)
+    check_run_folder(tmp_path, [JOINT], resume=False)
+
+
+def test_generator_stage_moves_the_generator_alone(processor, records, make_args):
+    model = make_model(processor)
+    before = copy_parameters(model)
+    trained = run_stage(GENERATOR, model, processor, records, records, make_args())
+    expected = {name for name in before if name.startswith("generator.")}
+    assert len(expected) > 20
+    assert find_changed(before, trained) == expected
+
+
+def test_tower_stage_trains_the_class_token(processor, records, make_args):
+    model = make_model(processor)
+    before = copy_parameters(model)
+    trained = run_stage(TOWERS, model, processor, records, records, make_args())
+    assert trained.config.video_pooling == "class_token"
+    assert find_changed(before, trained) == set(copy_parameters(trained))
+
+
+def test_joint_stage_moves_everything_even_after_the_generator_stage(processor, records, make_args):
+    args = make_args()
+    pretrained = run_stage(GENERATOR, make_model(processor), processor, records, records, args)
+    before = copy_parameters(pretrained)
+    trained = run_stage(JOINT, pretrained, processor, records, records, args)
+    assert find_changed(before, trained) == set(before)
+
+
+def test_stages_learn_at_their_own_rates_for_their_own_epochs(processor, records, make_args, tmp_path):
+    args = make_args(logging_steps=1, lr_scheduler_type="constant", learning_rate=0.5, num_train_epochs=9)
+    stage = Stage("generator", 2, 1e-4, HYBRID, generator_only=True)
+    run_stage(stage, make_model(processor), processor, records, records, args)
+    history = read_state(tmp_path / "run" / "generator")["log_history"]
+    lines = [line for line in history if "loss" in line]
+    assert [line["learning_rate"] for line in lines] == [1e-4] * 4  # two epochs of two batches of two
+    assert not any("eval_t2v_R@1" in line for line in history)
+    assert (args.learning_rate, args.num_train_epochs) == (0.5, 9)
+
+
+def read_state(stage_dir):
+    """The trainer's own account in the last checkpoint of a stage."""
+    last = max(stage_dir.glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))
+    return json.loads((last / "trainer_state.json").read_text())
+
+
+def test_best_checkpoint_by_validation_recall_comes_out(processor, records, make_args, tmp_path):
+    """The rate rises from zero to one that wrecks the model: a trained one is best after its first step."""
+    silent = {"save_strategy": "no", "eval_strategy": "no", "load_best_model_at_end": False}
+    learning = Stage("learning", 40, 1e-3, HYBRID)
+    model = run_stage(learning, make_model(processor), processor, records, [], make_args(**silent))
+    before = copy_parameters(model)
+
+    wrecking = Stage("joint", 4, 0.3, HYBRID)
+    args = make_args(per_device_train_batch_size=5, warmup_steps=3, lr_scheduler_type="constant_with_warmup")
+    trained = run_stage(wrecking, model, processor, records, records, args)
+    stage_dir = tmp_path / "run" / "joint"
+    history = read_state(stage_dir)["log_history"]
+    recalls = [line["eval_t2v_R@1"] for line in history if "eval_t2v_R@1" in line]
+    assert len(recalls) == 4
+    assert recalls[0] > 60
+    assert max(recalls[1:]) < recalls[0]
+    last = load_file(stage_dir / "checkpoint-4" / "model.safetensors")
+    assert find_changed(before, trained) == set()
+    assert not torch.equal(last["visual_projection.weight"], trained.visual_projection.weight)
+
+
+def test_without_validation_the_last_weights_come_out(processor, records, make_args, tmp_path):
+    trained = run_stage(JOINT, make_model(processor), processor, records, [], make_args())
+    last = load_file(tmp_path / "run" / "joint" / "checkpoint-2" / "model.safetensors")
+    torch.testing.assert_close(trained.state_dict(), last, rtol=0, atol=0)
+
+
+def test_finished_stage_is_loaded_and_an_unfinished_one_trained(processor, records, make_args, tmp_path):
+    args = make_args()
+    stage_dir = tmp_path / "run" / "joint"
+    (stage_dir / "final.partial").mkdir(parents=True)  # left behind by a run that was stopped while saving
+    model = make_model(processor)
+    before = copy_parameters(model)
+    trained = run_stage(JOINT, model, processor, records, records, args)
+    assert find_changed(before, trained)
+    assert not (stage_dir / "final.partial").exists()
+    again = run_stage(JOINT, make_model(processor), processor, [], [], args)
+    torch.testing.assert_close(again.state_dict(), trained.state_dict(), rtol=0, atol=0)
