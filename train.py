@@ -66,7 +66,10 @@ def train(
     results = None
     if splits.get("test"):
         measured = evaluate_retrieval(
-            model, processor, splits["test"], batch_size=training_args.per_device_eval_batch_size
+            model.to(training_args.device),
+            processor,
+            splits["test"],
+            batch_size=training_args.per_device_eval_batch_size,
         )
         results = describe_results(measured, data_args.dataset, data_args.test_split)
     if training_args.should_save:
