@@ -21,16 +21,22 @@ def load_start(args: ModelArguments, captions: Iterable[str]) -> tuple[PreTraine
 
     Raises:
         ValueError: two starts, or settings that do not fit.
+        OSError: the checkpoint to start from is not there.
     """
     if args.clip_name_or_path and args.model_name_or_path:
         raise ValueError(
             f"`clip_name_or_path` is {args.clip_name_or_path!r} and `model_name_or_path` is "
             f"{args.model_name_or_path!r}; a run starts from one of them: leave one out"
         )
-    if args.model_name_or_path:
-        return load_trained_model(args)
-    if args.clip_name_or_path:
-        return load_clip(args)
+    try:
+        if args.model_name_or_path:
+            return load_trained_model(args)
+        if args.clip_name_or_path:
+            return load_clip(args)
+    except OSError as error:
+        name = "model_name_or_path" if args.model_name_or_path else "clip_name_or_path"
+        reason = " ".join(str(error).split())  # transformers spreads it over several lines
+        raise OSError(f"`{name}` is {args.__dict__[name]!r} and can't be loaded: {reason}") from error
     return build_small_model(args, captions)
 
 
@@ -51,6 +57,12 @@ def load_clip(args: ModelArguments) -> tuple[PreTrainedModel, ProcessorMixin]:
         num_selected_tokens=args.num_selected_tokens,
         generation_loss_weight=args.generation_loss_weight,
     )
+    limit = model.config.text_config.max_position_embeddings
+    if args.max_length > limit:
+        raise ValueError(
+            f"`max_length` is {args.max_length} but the CLIP checkpoint has {limit} positions; pass "
+            f"`--max_length {limit}` or less"
+        )
     tokenizer = AutoTokenizer.from_pretrained(args.clip_name_or_path)
     return model, build_processor(args, tokenizer, model.config.vision_config.image_size)
 

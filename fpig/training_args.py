@@ -9,6 +9,10 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
 VIDEO_POOLINGS = ("pseudo_query", "class_token", "mean")
+COUNTS_OF_MODEL = (
+    *("num_frames", "num_selected_tokens", "projection_dim", "hidden_size", "num_hidden_layers"),
+    *("num_attention_heads", "image_size", "patch_size"),
+)
 NUMBERS_OF_STAGES = (
     *("tower_epochs", "generator_epochs", "num_train_epochs"),
     *("tower_learning_rate", "generator_learning_rate", "learning_rate"),
@@ -60,7 +64,10 @@ class ModelArguments:
     )
 
     def __post_init__(self) -> None:
-        # The model refuses it too, but only after the data have been made.
+        # The model refuses them too, but only after the data have been made.
+        for name in COUNTS_OF_MODEL:
+            if self.__dict__[name] < 1:
+                raise ValueError(f"`{name}` is {self.__dict__[name]}; it must be at least 1")
         if self.video_pooling not in VIDEO_POOLINGS:
             raise ValueError(
                 f"`video_pooling` is {self.video_pooling!r}; it must be one of {', '.join(VIDEO_POOLINGS)}"

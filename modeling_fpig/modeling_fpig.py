@@ -111,12 +111,19 @@ class FPigModel(FPigPreTrainedModel):
             config_overrides: fields of [`FPigConfig`], for example `num_frames=32`.
 
         Raises:
-            ValueError: an override is no field of [`FPigConfig`], or one that the checkpoint decides.
+            ValueError: no CLIP checkpoint, or an override that is no field of [`FPigConfig`] or that the
+                checkpoint decides.
         """
         unknown = sorted(set(config_overrides) - set(FPigConfig.__dataclass_fields__))
         if unknown:
             raise ValueError(
                 f"`{unknown[0]}` is no field of FPigConfig; the fields of its documentation are allowed"
+            )
+        model_type = FPigConfig.get_config_dict(name_or_path)[0].get("model_type")
+        if model_type != "clip":  # transformers would load it all the same, with random weights in the gaps
+            raise ValueError(
+                f"`name_or_path` is {name_or_path!r}, a checkpoint of type {model_type!r}; pass one of type "
+                "'clip', or load a trained F-Pig through `from_pretrained`"
             )
         clip = CLIPModel.from_pretrained(name_or_path)
         clip_fields = read_clip_config(clip)

@@ -136,6 +136,9 @@ def test_bad_yaml_is_refused(refuse, config, message):
             ("--video_pooling", "nonsense"),
             "`video_pooling` is 'nonsense'; it must be one of pseudo_query, class_token, mean",
         ),
+        (("--num_frames=0",), "`num_frames` is 0; it must be at least 1"),
+        (("--hidden_size=-4",), "`hidden_size` is -4; it must be at least 1"),
+        (("--num_attention_heads=0",), "`num_attention_heads` is 0; it must be at least 1"),
         (("--eval_strategy", "no"), "--load_best_model_at_end requires the save and eval strategy to match"),
     ],
 )
