@@ -62,7 +62,7 @@ def load_encoder(
 
     Raises:
         OSError: no such folder or repository.
-        ValueError: its code would have to be run, and is not trusted.
+        ValueError: its code would have to be run, and is not trusted, or it holds another kind of model.
     """
     is_folder = Path(name_or_path).is_dir()
     if not is_folder and (name_or_path.count("/") != 1 or name_or_path.startswith((".", "/"))):
@@ -76,6 +76,11 @@ def load_encoder(
         "trust_remote_code": trust_remote_code or is_folder,
     }
     model = AutoModel.from_pretrained(**source)
+    if model.config.model_type != "fpig":
+        raise ValueError(
+            f"`{name_or_path}` holds a model of type {model.config.model_type!r}; pass a trained one of type "
+            "'fpig'"
+        )
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.eval().to(device), AutoProcessor.from_pretrained(**source)
 
