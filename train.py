@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from huggingface_hub.errors import StrictDataclassError
+
 from fpig.training_args import parse_arguments, write_settings
 
 if TYPE_CHECKING:
@@ -23,16 +25,20 @@ CARD_TEMPLATE = ROOT / "model_card.md"
 def load_splits(
     data_args: "DataArguments", training_args: "FPigTrainingArguments"
 ) -> "dict[str, list[CaptionedVideo]]":
-    """The three splits of the run; a generated data set is made by the first process of every machine."""
+    """The splits of the run by what they are for; a generated data set is made by the first process of every machine."""
     from fpig.datasets import load_captioned_videos
 
     names = {
-        "train": data_args.train_split,
+        "train": data_args.train_split or None,  # without a name all videos
         "validation": data_args.validation_split,
         "test": data_args.test_split,
     }
     with training_args.main_process_first(desc="loading the data"):
-        return {role: load_captioned_videos(data_args.dataset, name) for role, name in names.items() if name}
+        return {
+            role: load_captioned_videos(data_args.dataset, name)
+            for role, name in names.items()
+            if name or role == "train"
+        }
 
 
 def train(
@@ -82,7 +88,7 @@ def main() -> None:
     model_args, data_args, training_args = parse_arguments(sys.argv[1:], DEFAULT_CONFIG)
     try:
         train(model_args, data_args, training_args)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, FloatingPointError, StrictDataclassError) as error:
         # One that comes out of a data loader's worker carries a whole traceback and ends with the message.
         raise SystemExit(f"error: {str(error).strip().splitlines()[-1]}") from error
 

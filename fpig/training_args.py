@@ -84,11 +84,21 @@ class DataArguments:
             "help": "shapes (generated), a csv, jsonl or parquet file, a folder, or a datasets repository."
         },
     )
-    train_split: str = field(default="train", metadata={"help": "Name of the split to train on."})
+    train_split: str = field(default="train", metadata={"help": "Split to train on; empty for all videos."})
     validation_split: str = field(
-        default="validation", metadata={"help": "Split that picks the best checkpoint."}
+        default="validation", metadata={"help": "Split that picks the best checkpoint; empty for none."}
     )
-    test_split: str = field(default="test", metadata={"help": "Split that is measured once, at the end."})
+    test_split: str = field(
+        default="test", metadata={"help": "Split that is measured once, at the end; empty for none."}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("validation_split", "test_split"):
+            if not self.train_split and self.__dict__[name]:
+                raise ValueError(
+                    f"`train_split` is empty, which takes all videos, but `{name}` is "
+                    f"{self.__dict__[name]!r} and would be trained on: leave it empty too"
+                )
 
 
 @dataclass

@@ -136,6 +136,11 @@ def test_bad_yaml_is_refused(refuse, config, message):
             ("--video_pooling", "nonsense"),
             "`video_pooling` is 'nonsense'; it must be one of pseudo_query, class_token, mean",
         ),
+        (
+            ("--train_split=",),
+            "`train_split` is empty, which takes all videos, but `validation_split` is 'va",
+        ),
+        (("--train_split=", "--validation_split="), "takes all videos, but `test_split` is 'test' and would"),
         (("--num_frames=0",), "`num_frames` is 0; it must be at least 1"),
         (("--hidden_size=-4",), "`hidden_size` is -4; it must be at least 1"),
         (("--num_attention_heads=0",), "`num_attention_heads` is 0; it must be at least 1"),
