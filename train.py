@@ -25,7 +25,7 @@ CARD_TEMPLATE = ROOT / "model_card.md"
 def load_splits(
     data_args: "DataArguments", training_args: "FPigTrainingArguments"
 ) -> "dict[str, list[CaptionedVideo]]":
-    """The splits of the run by what they are for; a generated data set is made by the first process of every machine."""
+    """The splits by what they are for; a generated data set is made by the first process of a machine."""
     from fpig.datasets import load_captioned_videos
 
     names = {
