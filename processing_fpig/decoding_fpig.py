@@ -22,7 +22,7 @@ from av.container import InputContainer as Container
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 from av.video.stream import VideoStream as Stream
 
-from .frames_fpig import ChooseIndices, VideoReadError, make_error, take_frames
+from .frames_fpig import ChooseIndices, VideoReadError, make_error, name_video, take_frames
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif"
 # These containers carry no presentation times that could be trusted: their frames are counted while decoding.
@@ -73,15 +73,6 @@ def read_frames(video: Any, choose_indices: ChooseIndices) -> torch.Tensor:
         raise make_error(name, reason) from error
 
 
-def name_video(video: Any) -> str:
-    """What errors and warnings call a video: its path where one is known, else its type."""
-    if isinstance(video, dict):
-        path = video.get("path")
-    else:
-        path = video if isinstance(video, str | os.PathLike) else getattr(video, "name", None)
-    return os.fsdecode(path) if isinstance(path, str | os.PathLike) else f"<{type(video).__name__}>"
-
-
 def decode_frames(source: Any, name: str, choose_indices: ChooseIndices) -> np.ndarray:
     """
     Decodes the wanted frames of an encoded video → [T, H, W, 3] uint8.
@@ -95,7 +86,8 @@ def decode_frames(source: Any, name: str, choose_indices: ChooseIndices) -> np.n
         times = list_times(table, container.format.name)
     if times is None:
         keys = list_readable(source, name, by_time=False)
-        wanted = choose_indices(len(keys)) if keys else []
+        numbers = range(len(keys))
+        wanted = [numbers[index] for index in choose_indices(len(keys))] if keys else []
         found = decode_readable(source, name, set(wanted), keys)
     else:
         wanted = [times[index] for index in choose_indices(len(times))] if times else []
@@ -131,7 +123,7 @@ def open_clip(source: Any, name: str) -> Iterator[tuple[Container, Stream]]:
     if isinstance(source, str | os.PathLike):
         target: Any = f"file:{check_path(os.fspath(source), name)}"
     elif isinstance(source, bytes | bytearray | memoryview):
-        target = io.BytesIO(source)
+        target = check_file(io.BytesIO(source), name)
     elif isinstance(source, io.IOBase) or callable(getattr(source, "read", None)):
         target = check_file(source, name)
     else:
@@ -145,6 +137,8 @@ def open_clip(source: Any, name: str) -> Iterator[tuple[Container, Stream]]:
         if not streams:
             raise make_error(name, "it has no video stream")
         stream = streams[0]
+        if stream.codec_context is None:
+            raise make_error(name, "its codec is unknown")
         if not 0 < stream.width * stream.height <= MAX_PIXELS:
             raise make_error(
                 name,
@@ -206,17 +200,37 @@ def demux(container: Container, stream: Stream) -> Iterator[av.Packet]:
                 yield packet
 
 
+@contextmanager
+def collect_errors() -> Iterator[list[tuple[int, str, str]]]:
+    """What libav reports on this thread: containers pass over broken places without another sign."""
+    is_silent = av.logging.get_level() is None
+    if is_silent:
+        av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as logs:
+            # PyAV leaves out what repeats the last message; after this one nothing does.
+            av.logging.log(av.logging.ERROR, __name__, "start")
+            logs.clear()
+            yield logs
+    finally:
+        if is_silent:
+            av.logging.set_level(None)
+
+
 def list_packets(container: Container, stream: Stream, name: str) -> list[PacketEntry]:
-    """The frame table, in decode order; warns of packets that the container knows to be incomplete."""
-    table, num_damaged = [], 0
+    """The frame table, in decode order; warns where the container is broken."""
+    table, problems = [], []
     is_vp8 = stream.codec_context.name == "vp8"
-    for packet in demux(container, stream):
-        # VP8 has frames that are only referred to; a bit says so. Later codecs pack them with a shown one.
-        is_hidden = is_vp8 and not memoryview(packet)[0] & 0x10
-        table.append(PacketEntry(packet.pts, packet.is_keyframe, not (packet.is_discard or is_hidden)))
-        num_damaged += packet.is_corrupt
-    if num_damaged:
-        warnings.warn(f"the video `{name}` is damaged: it lacks a part of {num_damaged} frames", stacklevel=2)
+    with collect_errors() as logs:
+        for packet in demux(container, stream):
+            # VP8 has frames that are never shown, and a bit says so. Later codecs pack them with a shown one.
+            is_hidden = is_vp8 and not memoryview(packet)[0] & 0x10
+            table.append(PacketEntry(packet.pts, packet.is_keyframe, not (packet.is_discard or is_hidden)))
+            if packet.is_corrupt:
+                problems.append("a packet is incomplete")
+    problems += [message.strip() for level, _, message in logs if level <= av.logging.ERROR]
+    if problems:
+        warnings.warn(f"the video `{name}` is damaged: {problems[0]}", stacklevel=2)
     return table
 
 

@@ -1,5 +1,6 @@
 """Frames that are decoded already: arrays, tensors, pictures. And the error for videos that can't be read."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,15 @@ class VideoReadError(ValueError):
 def make_error(path: str, reason: str) -> VideoReadError:
     """The error for a video that can't be read."""
     return VideoReadError(f"can't read the video `{path}`: {reason}", path, reason)
+
+
+def name_video(video: Any) -> str:
+    """What errors and warnings call a video: its path where one is known, else its type."""
+    if isinstance(video, dict):
+        path = video.get("path")
+    else:
+        path = video if isinstance(video, str | os.PathLike) else getattr(video, "name", None)
+    return os.fsdecode(path) if isinstance(path, str | os.PathLike) else f"<{type(video).__name__}>"
 
 
 def take_frames(
@@ -68,4 +78,4 @@ def to_rgb_array(frame: Any) -> np.ndarray:
     )
 
 
-__all__ = ["ChooseIndices", "VideoReadError", "make_error", "take_frames"]
+__all__ = ["ChooseIndices", "VideoReadError", "make_error", "name_video", "take_frames"]
