@@ -131,17 +131,18 @@ def is_image(frame: Any) -> bool:
 
 
 def resize_frames(frames: torch.Tensor, size: int, mode: str) -> torch.Tensor:
-    """Bicubic, with antialias in mode `"crop"` → [T, 3, size, size], integers in [0, 255] as CLIP's are."""
+    """
+    Bicubic, uint8 [T, 3, H, W] → [T, 3, size, size]; with antialias in mode `"crop"`.
+
+    As bytes, so that sums are rounded and cut off after each direction, as Pillow does for CLIP.
+    """
     height, width = frames.shape[-2:]
     short = min(height, width)
     is_crop = mode == "crop"
     target = (size * height // short, size * width // short) if is_crop else (size, size)
     top, left = (target[0] - size) // 2, (target[1] - size) // 2
-    resized = [  # one by one: a large clip as floats is four times as large
-        torch.nn.functional.interpolate(frame[None].float(), target, mode="bicubic", antialias=is_crop)
-        for frame in frames
-    ]
-    return torch.cat(resized)[..., top : top + size, left : left + size].round().clamp(0, 255)
+    resized = torch.nn.functional.interpolate(frames, target, mode="bicubic", antialias=is_crop)
+    return resized[..., top : top + size, left : left + size]
 
 
 __all__ = ["FPigVideoProcessor"]
