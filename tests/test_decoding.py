@@ -210,7 +210,7 @@ def test_first_stream_of_pictures_is_read():
 
 
 def test_groups_without_a_wanted_frame_are_not_decoded():
-    """The middle of the clip is destroyed; frames of other groups come out whole, none is found unreadable."""
+    """The middle of the clip is destroyed; frames of other groups come out whole, none is called lost."""
     clip = bytearray(make_clip("mp4_short_groups"))
     for position, size in list_packets(bytes(clip))[8:24]:
         clip[position : position + size] = bytes(size)
