@@ -479,6 +479,94 @@ RANKS = (
     ),
 )
 
+RUNS = (
+    Mutation(
+        "generator stage trains the towers too",
+        "fpig/trainer.py",
+        'parameter.requires_grad_(name.startswith("generator."))',
+        "parameter.requires_grad_(True)",
+        "tests/test_stages.py::test_generator_stage_moves_the_generator_alone",
+    ),
+    Mutation(
+        "joint stage before the others",
+        "fpig/stages.py",
+        'stages.append(Stage("joint", ',
+        'stages.insert(0, Stage("joint", ',
+        "tests/test_stages.py::test_stages_and_their_order",
+    ),
+    Mutation(
+        "trained towers not handed to the next stage",
+        "fpig/stages.py",
+        "{name: weights.get(name, fresh) for",
+        "{name: fresh for",
+        "tests/test_stages.py::test_generator_starts_as_a_copy_of_the_trained_text_tower",
+    ),
+    Mutation(
+        "generator starts from nothing after the tower stage",
+        "fpig/stages.py",
+        "changed.initialize_generator_from_text_model()",
+        "pass",
+        "tests/test_stages.py::test_generator_starts_as_a_copy_of_the_trained_text_tower",
+    ),
+    Mutation(
+        "every stage at the joint stage's learning rate",
+        "fpig/stages.py",
+        "stage_args.learning_rate = stage.learning_rate",
+        "stage_args.learning_rate = args.learning_rate",
+        "tests/test_stages.py::test_stages_learn_at_their_own_rates_for_their_own_epochs",
+    ),
+    Mutation(
+        "last checkpoint instead of the best",
+        "fpig/stages.py",
+        'if stage.name != "joint" or not has_validation:',
+        "if True:",
+        "tests/test_stages.py::test_best_checkpoint_by_validation_recall_comes_out",
+    ),
+    Mutation(
+        "checkpoint of the lowest R@1",
+        "fpig/training_args.py",
+        'default=True, metadata={"help": "Whether that number should be large."}',
+        'default=False, metadata={"help": "Whether that number should be large."}',
+        "tests/test_stages.py::test_best_checkpoint_by_validation_recall_comes_out",
+    ),
+    Mutation(
+        "YAML beats the command line",
+        "fpig/training_args.py",
+        "            rest, return_remaining_strings=True",
+        '            [*rest, *(f"--{k}={v}" for k, v in read_config(config_path, classes).items())],\n'
+        "            return_remaining_strings=True",
+        "tests/test_training_args.py::test_yaml_beats_defaults_and_the_command_line_beats_yaml",
+    ),
+    Mutation(
+        "token written beside the weights",
+        "fpig/training_args.py",
+        '("hub_token", "local_rank", "resume_from_checkpoint")',
+        '("local_rank", "resume_from_checkpoint")',
+        "tests/test_training_args.py::test_written_settings_are_read_back",
+    ),
+    Mutation(
+        "generator's positions without the end slot",
+        "fpig/start.py",
+        "generator_length = 3 + args.num_proxy_tokens",
+        "generator_length = 2 + args.num_proxy_tokens",
+        "tests/test_start.py::test_text_positions_hold_captions_and_the_generators_sequence",
+    ),
+    Mutation(
+        "card shows one direction twice",
+        "fpig/hub.py",
+        'results["metrics"][f"{direction}_{metric}"]',
+        'results["metrics"][f"t2v_{metric}"]',
+        "tests/test_hub.py::test_cards_table_has_the_measured_numbers",
+    ),
+    Mutation(
+        "card's index rounds",
+        "fpig/hub.py",
+        'metric_value=results["metrics"][f"t2v_{metric}"]',
+        'metric_value=round(results["metrics"][f"t2v_{metric}"])',
+        "tests/test_hub.py::test_cards_index_has_the_measured_numbers",
+    ),
+)
+
 MUTATIONS = (
     *VIDEO,
     *SELECTION_AND_GENERATOR,
@@ -488,6 +576,7 @@ MUTATIONS = (
     *START,
     *TRAINING,
     *RANKS,
+    *RUNS,
 )
 
 
