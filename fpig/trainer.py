@@ -81,6 +81,16 @@ class FPigTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: VideoCaptionDataset | None = None) -> Sampler:
         return EpochSampler(len(self.train_dataset), seed=self.args.seed)
 
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """
+        What weight decay applies to: the matrices of linear maps and of the patch embedding.
+
+        transformers' own rule takes embeddings and the temperature too. At a small learning rate the decay of
+        a temperature of 4.6 is as large as a step of Adam's and would cancel it.
+        """
+        decaying = (torch.nn.Linear, torch.nn.Conv2d)
+        return [f"{name}.weight" for name, module in model.named_modules() if isinstance(module, decaying)]
+
     def compute_loss(
         self,
         model: torch.nn.Module,

@@ -54,6 +54,23 @@ def test_every_parameter_learns(make_trainer):
     assert same == []
 
 
+def test_weight_decay_applies_to_matrices_alone(make_trainer):
+    trainer = make_trainer(weight_decay=0.3)
+    parameters = dict(trainer.model.named_parameters())
+    expected = {
+        name
+        for name, value in parameters.items()
+        if value.ndim > 1 and ("embedding" not in name or "patch_embedding" in name)
+    }
+    decay = {
+        id(value): group["weight_decay"]
+        for group in trainer.create_optimizer().param_groups
+        for value in group["params"]
+    }
+    assert {name for name, value in parameters.items() if decay[id(value)] == 0.3} == expected
+    assert {decay[id(value)] for value in parameters.values()} == {0.0, 0.3}
+
+
 def test_loss_that_is_not_finite_stops_and_names_the_batch(make_trainer, processor):
     model = make_model(processor)
     with torch.no_grad():
