@@ -19,7 +19,7 @@ import av
 import numpy as np
 import torch
 from av.container import InputContainer as Container
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream as Stream
 
 from .frames_fpig import ChooseIndices, VideoReadError, make_error, name_video, take_frames
@@ -124,7 +124,7 @@ def open_clip(source: Any, name: str) -> Iterator[tuple[Container, Stream]]:
         target: Any = f"file:{check_path(os.fspath(source), name)}"
     elif isinstance(source, bytes | bytearray | memoryview):
         target = check_file(io.BytesIO(source), name)
-    elif isinstance(source, io.IOBase) or callable(getattr(source, "read", None)):
+    elif callable(getattr(source, "read", None)):
         target = check_file(source, name)
     else:
         raise TypeError(
@@ -175,7 +175,7 @@ def check_file(file: Any, name: str) -> Any:
         VideoReadError: it can't be rewound, or it is empty.
         TypeError: it gives text.
     """
-    if not file.seekable():
+    if not (callable(getattr(file, "seekable", None)) and file.seekable()):
         raise make_error(name, "it is a stream that can't be rewound; pass `file.read()`")
     file.seek(0)
     first = file.read(1)
@@ -326,15 +326,7 @@ def decode_readable(
 
 def to_rgb(frame: av.VideoFrame) -> np.ndarray:
     """A decoded frame → [H, W, 3] uint8, by its own colour matrix and range, turned as its metadata says."""
-    rgb = VideoReformatter().reformat(
-        frame,
-        format="rgb24",
-        interpolation=INTERPOLATION,
-        src_colorspace=frame.colorspace,
-        src_color_range=frame.color_range,
-        dst_color_range=ColorRange.JPEG,
-        threads=1,
-    )
+    rgb = VideoReformatter().reformat(frame, format="rgb24", interpolation=INTERPOLATION, threads=1)
     return np.rot90(rgb.to_ndarray(), k=round(frame.rotation / 90)).copy()
 
 
