@@ -84,7 +84,8 @@ def search_videos(
     if not readable:
         reason = next(iter(unreadable.values()))
         raise ValueError(f"`paths` has {len(paths)} videos and none can be read; the first: {reason}")
-    scores = torch.cat([batch.embeds for batch in batches]) @ query_embed
+    # A matrix product may round equal rows differently; sums of products are the same for every row.
+    scores = (torch.cat([batch.embeds for batch in batches]) * query_embed).sum(dim=-1)
     order = torch.sort(scores, descending=True, stable=True).indices.tolist()
     return [FoundVideo(readable[index], scores[index].item()) for index in order], unreadable
 
