@@ -4,6 +4,7 @@ import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -100,10 +101,10 @@ def evaluate_retrieval(
 def describe_results(results: RetrievalResults, dataset: str, split: str | None) -> dict[str, Any]:
     """
     The results as plain values for `results.json` and the model card: what was measured, on what, how, with
-    which versions and when.
+    which versions and when. A path on this machine is cut to its last part, as the card is public.
     """
     return {
-        "dataset": dataset,
+        "dataset": Path(dataset).resolve().name if Path(dataset).exists() else dataset,
         "split": split,
         "num_captions": len(results.captions),
         "num_videos": len(results.video_embeds),

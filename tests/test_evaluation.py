@@ -105,3 +105,9 @@ def test_description_says_what_was_measured_and_how(results):
     assert set(description["protocol"]) == {"t2v", "v2t", "v2t_caption_pool", "ties", "re-scoring"}
     assert description["versions"]["torch"] == torch.__version__
     assert description["date"].endswith("+00:00")
+
+
+def test_description_does_not_tell_where_the_data_lie(results, tmp_path):
+    (tmp_path / "clips").mkdir()
+    assert describe_results(results, str(tmp_path / "clips"), "test")["dataset"] == "clips"
+    assert describe_results(results, "someone/clips", "test")["dataset"] == "someone/clips"
