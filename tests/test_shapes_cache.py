@@ -112,7 +112,7 @@ def test_second_process_waits_for_the_first(small_folder, tmp_path):
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=3)
         assert not list(tmp_path.glob("*/*/*.mp4"))
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=120) == 0
     assert read_files(tmp_path / small_folder.name) == read_files(small_folder)
 
 
