@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub.errors import StrictDataclassError
 
-from fpig.training_args import parse_arguments, write_settings
+from fpig.training_args import check_settings, get_stages_dir, parse_arguments, write_settings
 
 if TYPE_CHECKING:
     from fpig.datasets import CaptionedVideo
@@ -60,15 +60,20 @@ def train(
     model, processor = load_start(model_args, captions)
     has_trained_towers = bool(model_args.clip_name_or_path or model_args.model_name_or_path)
     stages = plan_stages(model.config.video_pooling, has_trained_towers, training_args)
-    check_run_folder(run_dir, stages, training_args.resume_from_checkpoint)
+    check_run_folder(run_dir, training_args.resume_from_checkpoint)
+    settings, settings_path = (
+        (model_args, data_args, training_args),
+        get_stages_dir(run_dir) / "settings.yaml",
+    )
+    if training_args.resume_from_checkpoint:
+        check_settings(settings, settings_path)
     PartialState().wait_for_everyone()  # no process writes before all have looked
     if training_args.should_save:
-        write_settings((model_args, data_args, training_args), run_dir / "settings.yaml")
+        write_settings(settings, settings_path)
     for stage in stages:
         set_seed(training_args.seed)
-        model = run_stage(
-            stage, model, processor, splits["train"], splits.get("validation", []), training_args
-        )
+        validation_records = splits.get("validation", []) if stage is stages[-1] else []
+        model = run_stage(stage, model, processor, splits["train"], validation_records, training_args)
     results = None
     if splits.get("test"):
         measured = evaluate_retrieval(
@@ -76,10 +81,12 @@ def train(
             processor,
             splits["test"],
             batch_size=training_args.per_device_eval_batch_size,
+            num_workers=training_args.dataloader_num_workers,
         )
         results = describe_results(measured, data_args.dataset, data_args.test_split)
     if training_args.should_save:
         write_release(run_dir, model, processor, results, CARD_TEMPLATE)
+        write_settings(settings, run_dir / "settings.yaml", cut_local_paths=True)
         print(f"Released to {run_dir}")
 
 
@@ -90,7 +97,8 @@ def main() -> None:
         train(model_args, data_args, training_args)
     except (ValueError, OSError, FloatingPointError, StrictDataclassError) as error:
         # One that comes out of a data loader's worker carries a whole traceback and ends with the message.
-        raise SystemExit(f"error: {str(error).strip().splitlines()[-1]}") from error
+        message = str(error).strip() or type(error).__name__
+        raise SystemExit(f"error: {message.splitlines()[-1]}") from error
 
 
 if __name__ == "__main__":

@@ -3,14 +3,16 @@ Is the pseudo-query worth it? F-Pig against two-tower baselines on the generated
 
     python benchmarks/hybrid_vs_two_tower.py --seeds 0 1 2
 
-All methods see the same videos in the same order for the same number of steps. One run a seed trains the
-towers; from them F-Pig goes on as `configs/shapes.yaml` says, and the two-tower baseline (`class_token`) goes
-on for as many epochs as F-Pig's generator and joint stages have together. Because the baseline's second start
+All methods see every video equally often, in the same number of steps. One run a seed trains the towers;
+from them F-Pig goes on as `configs/shapes.yaml` says, and the two-tower baseline (`class_token`) goes on
+for as many epochs as F-Pig's generator and joint stages have together. Because the baseline's second start
 of the learning rate may not be its best, a third run trains it in one go over all epochs. F-Pig's own class
-token is measured too: the same model, without the pseudo-query. Finished runs are kept and not repeated.
+token is measured too: the same model, without the pseudo-query. Finished runs are kept and not repeated, in
+a folder that changes with `configs/shapes.yaml`.
 """
 
 import argparse
+import hashlib
 import json
 import statistics
 import subprocess
@@ -19,8 +21,11 @@ from pathlib import Path
 
 import yaml
 
+from fpig.training_args import get_stages_dir
+
 ROOT = Path(__file__).parents[1]
-CONFIG = yaml.safe_load((ROOT / "configs" / "shapes.yaml").read_text())
+CONFIG_PATH = ROOT / "configs" / "shapes.yaml"
+CONFIG = yaml.safe_load(CONFIG_PATH.read_text())
 METRICS = ("t2v_R@1", "t2v_R@5", "t2v_R@10", "v2t_R@1")
 METHODS = {
     "F-Pig": ("f_pig", "metrics"),
@@ -36,7 +41,7 @@ def list_runs(folder: Path) -> dict[str, list[str]]:
     return {
         "f_pig": [],
         "two_tower": [
-            f"--model_name_or_path={folder / 'f_pig' / 'towers' / 'final'}",
+            f"--model_name_or_path={get_stages_dir(folder / 'f_pig') / 'towers' / 'final'}",
             f"--num_train_epochs={epochs_after_towers}",
         ],
         "two_tower_in_one_go": [
@@ -52,7 +57,7 @@ def measure_run(run_dir: Path, settings: list[str], seed: int, log: Path) -> dic
     results = run_dir / "evaluation" / "results.json"
     commands = []
     if not (run_dir / "results.json").is_file():
-        resume = ["--resume_from_checkpoint"] if run_dir.exists() else []
+        resume = ["--resume_from_checkpoint"] if get_stages_dir(run_dir).exists() else []
         commands.append(["train.py", *settings, f"--output_dir={run_dir}", f"--seed={seed}", *resume])
     if not results.is_file():
         evaluation = ["--dataset=shapes", f"--output_dir={results.parent}", "--class_token", "--no_figure"]
@@ -65,16 +70,29 @@ def measure_run(run_dir: Path, settings: list[str], seed: int, log: Path) -> dic
 
 
 def format_table(measured: dict[str, list[dict]]) -> str:
-    """Percent per method: mean ± standard deviation over the seeds, and each seed's text → video R@1."""
+    """
+    Percent per method: mean ± standard deviation over the seeds, and each seed's text → video R@1.
+
+    Below, what F-Pig has more than each other method, seed by seed.
+    """
+    scores = {
+        name: {metric: [results[key][metric] for results in measured[run]] for metric in METRICS}
+        for name, (run, key) in METHODS.items()
+    }
+    hybrid = scores["F-Pig"]
+    for name in list(METHODS)[1:]:
+        scores[f"F-Pig minus {name}"] = {
+            metric: [ours - theirs for ours, theirs in zip(hybrid[metric], values, strict=True)]
+            for metric, values in scores[name].items()
+        }
     lines = [f"| {' | '.join(('', *METRICS, 't2v_R@1 by seed'))} |", "|---" * (len(METRICS) + 2) + "|"]
-    for name, (run, key) in METHODS.items():
-        runs = [results[key] for results in measured[run]]
+    for name, metrics in scores.items():
+        form = "{:+.1f}" if " minus " in name else "{:.1f}"
         cells = []
-        for metric in METRICS:
-            values = [metrics[metric] for metrics in runs]
+        for values in metrics.values():
             spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            cells.append(f"{statistics.mean(values):.1f} ± {spread:.1f}")
-        cells.append(", ".join(f"{metrics['t2v_R@1']:.1f}" for metrics in runs))
+            cells.append(f"{form.format(statistics.mean(values))} ± {spread:.1f}")
+        cells.append(", ".join(form.format(value) for value in metrics["t2v_R@1"]))
         lines.append(f"| {' | '.join((name, *cells))} |")
     return "\n".join(lines)
 
@@ -87,9 +105,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="(default: 0 1 2)")
     parser.add_argument("--output_dir", type=Path, default=ROOT / "outputs" / "hybrid_vs_two_tower")
     arguments = parser.parse_args()
+    config_hash = hashlib.sha256(CONFIG_PATH.read_bytes()).hexdigest()[:12]
     measured: dict[str, list[dict]] = {}
     for seed in arguments.seeds:
-        folder = arguments.output_dir.resolve() / f"seed_{seed}"
+        folder = arguments.output_dir.resolve() / config_hash / f"seed_{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         for run, settings in list_runs(folder).items():
             results = measure_run(folder / run, settings, seed, folder / f"{run}.log")

@@ -79,7 +79,10 @@ def _find_video_column(columns: Iterable[str], place: str) -> str:
     missing = [] if video_columns else ["video"]
     missing += [] if CAPTION_COLUMN in columns else [CAPTION_COLUMN]
     if missing:
-        raise ValueError(f"{place} has no column `{missing[0]}` but {found}; rename one to `{missing[0]}`")
+        raise ValueError(
+            f"{place} has no column `{missing[0]}` but {found}; rename one to `{missing[0]}`, or, in "
+            "a folder of plain videos, put a metadata.csv with the columns `video` and `caption`"
+        )
     return video_columns[0]
 
 

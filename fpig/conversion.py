@@ -121,6 +121,13 @@ def rename_key(name: str) -> str:
     return PREFIXES[prefix] + name.removeprefix(prefix)
 
 
+def name_sources(name: str) -> str:
+    """The authors' names of what becomes our parameter `name`."""
+    longest = max((ours for ours in PREFIXES.values() if name.startswith(ours)), key=len)
+    rest = name.removeprefix(longest)
+    return " or ".join(theirs + rest for theirs, ours in PREFIXES.items() if ours == longest)
+
+
 def check_slot_rows(table: "torch.Tensor", config: "FPigConfig") -> None:
     """Raises a `ValueError` when the generator's token table has no row for a slot's token."""
     last_id = max(config.text_config.bos_token_id, config.text_config.eos_token_id)
@@ -146,7 +153,8 @@ def check_against_model(
     if unknown:
         raise ValueError(f"`checkpoint` has unknown keys: {', '.join(unknown)}")
     if missing:
-        raise ValueError(f"`checkpoint` lacks keys for these parameters: {', '.join(missing)}")
+        names = [f"{name_sources(name)} (our `{name}`)" for name in missing]
+        raise ValueError(f"`checkpoint` lacks keys: {', '.join(names)}")
     shapes = [
         f"{source_names[name]} is {tuple(value.shape)}, the config says {tuple(expected[name].shape)}"
         for name, value in sorted(converted.items())

@@ -19,7 +19,7 @@ class GatherWithGradient(torch.autograd.Function):
     def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
         # Every process differentiates its own copy of the joint loss. Their sum, which DDP then averages over
         # the processes, is the gradient of one process with the joint batch.
-        gradient = gradient.contiguous()
+        gradient = gradient.clone(memory_format=torch.contiguous_format)  # autograd keeps the one it gave
         dist.all_reduce(gradient)
         return gradient.chunk(dist.get_world_size())[dist.get_rank()]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch.nn.functional import normalize
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -75,7 +76,12 @@ def load_encoder(
         "revision": revision,
         "trust_remote_code": trust_remote_code or is_folder,
     }
-    model = AutoModel.from_pretrained(**source)
+    try:
+        model = AutoModel.from_pretrained(**source)
+    except SafetensorError as error:
+        raise ValueError(
+            f"the weights of `{name_or_path}` are damaged ({error}); fetch them again"
+        ) from error
     if model.config.model_type != "fpig":
         raise ValueError(
             f"`{name_or_path}` holds a model of type {model.config.model_type!r}; pass a trained one of type "

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import random
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -53,7 +54,7 @@ def make_shapes(
     Raises:
         ValueError: a count is not positive, or larger than the number of different scenes.
     """
-    num_workers = (os.cpu_count() or 1) if num_workers is None else num_workers
+    num_workers = _count_cores() if num_workers is None else num_workers
     num_scenes = dict(zip(SPLITS, (num_train, num_validation, num_test), strict=True))
     for name, count in {**num_scenes, "workers": num_workers}.items():
         if count < 1:
@@ -132,6 +133,11 @@ def _measure_sizes(folder: Path) -> dict[str, int]:
     return sizes
 
 
+def _count_cores() -> int:
+    """Cores that this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
 def _make_videos(folder: Path, seed: int, num_scenes: dict[str, int], num_workers: int) -> None:
     videos = list(describe_shapes(seed, num_scenes))
     for split in SPLITS:
@@ -144,7 +150,9 @@ def _make_videos(folder: Path, seed: int, num_scenes: dict[str, int], num_worker
             for chunk in chunks:
                 bar.update(_write_videos(folder, chunk, seed))
         else:
-            with ProcessPoolExecutor(num_workers, multiprocessing.get_context("fork")) as executor:
+            # Forked workers start at once; Windows has none.
+            method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
+            with ProcessPoolExecutor(num_workers, multiprocessing.get_context(method)) as executor:
                 futures = [executor.submit(_write_videos, folder, chunk, seed) for chunk in chunks]
                 for future in as_completed(futures):
                     bar.update(future.result())

@@ -1,15 +1,17 @@
 """The stages of a training run: which there are, where each starts, and how an interrupted run goes on."""
 
 import copy
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import PreTrainedModel, ProcessorMixin
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
 
 from fpig.datasets import CaptionedVideo
+from fpig.sampler import seed_generator
 from fpig.trainer import FPigTrainer
-from fpig.training_args import FPigTrainingArguments
+from fpig.training_args import FPigTrainingArguments, get_stages_dir
 from modeling_fpig import FPigConfig, FPigModel
 
 
@@ -71,40 +73,59 @@ def start_stage(stage: Stage, model: PreTrainedModel) -> PreTrainedModel:
     return changed
 
 
-def check_run_folder(run_dir: Path, stages: list[Stage], resume: bool) -> None:
+def check_run_folder(run_dir: Path, resume: bool) -> None:
     """
     Refuses to mix two runs in one folder.
 
     Raises:
         ValueError: `run_dir` holds a run and `resume` is not given, or the other way round.
     """
-    has_run = any((run_dir / stage.name).exists() for stage in stages)
+    has_run = get_stages_dir(run_dir).exists()
     if has_run and not resume:
         raise ValueError(
-            f"`output_dir` {run_dir} holds a run already; pass `--resume_from_checkpoint` to continue it, or "
-            "another `--output_dir`"
+            f"`output_dir` {run_dir} has a run already, in {get_stages_dir(run_dir)}; pass "
+            "`--resume_from_checkpoint` to continue it, or another `--output_dir`"
+        )
+    if (run_dir / "config.json").exists() and not resume:
+        raise ValueError(
+            f"`output_dir` {run_dir} holds a model, which would be lost; pass another `--output_dir`"
         )
     if resume and not has_run:
         raise ValueError(
-            f"`resume_from_checkpoint` is given but `output_dir` {run_dir} holds no run: leave it out"
+            f"`resume_from_checkpoint` is given but `output_dir` {run_dir} has no run: leave it out"
         )
 
 
 def configure_stage(
     stage: Stage, args: FPigTrainingArguments, stage_dir: Path, has_validation: bool
 ) -> FPigTrainingArguments:
-    """The run's arguments with this stage's folder, length and learning rate."""
+    """The run's arguments with this stage's folder, length, learning rate and seed of the draws."""
     stage_args = copy.copy(args)
     stage_args.output_dir = str(stage_dir)
     stage_args.num_train_epochs = stage.num_epochs
     stage_args.learning_rate = stage.learning_rate
     stage_args.resume_from_checkpoint = None
-    # Only what is released is picked by validation; the generator alone has no embedding to validate.
-    if stage.name != "joint" or not has_validation:
+    # Every stage counts its epochs from 0, and must not see the captions and frames of the one before again.
+    seed = args.seed if args.data_seed is None else args.data_seed
+    stage_args.data_seed = seed_generator(seed, stage.name).initial_seed() % 2**31
+    if not has_validation or stage.generator_only:  # the generator alone has no embedding to validate
         stage_args.eval_strategy = "no"
+        stage_args.save_strategy = "epoch" if args.save_strategy == "best" else args.save_strategy
         stage_args.load_best_model_at_end = False
         stage_args.metric_for_best_model = None
     return stage_args
+
+
+def find_last_checkpoint(stage_dir: Path) -> str | None:
+    """The newest whole checkpoint: its state is written last, so one that a kill cut short has none."""
+    checkpoints = sorted(stage_dir.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for checkpoint in reversed(checkpoints):
+        try:
+            json.loads((checkpoint / TRAINER_STATE_NAME).read_text())
+        except (OSError, ValueError):
+            continue
+        return str(checkpoint)
+    return None
 
 
 def run_stage(
@@ -118,13 +139,15 @@ def run_stage(
     """
     Trains one stage, or loads its result where an earlier start of the run has finished it.
 
+    With `validation_records` the checkpoint that validates best is kept; pass them for what is released.
+
     Returns:
         The trained model; for the last stage the checkpoint with the best validation R@1.
     """
-    stage_dir = Path(args.output_dir) / stage.name
+    stage_dir = get_stages_dir(args.output_dir) / stage.name
     final_dir = stage_dir / "final"
     if not final_dir.is_dir():
-        checkpoint = get_last_checkpoint(str(stage_dir)) if stage_dir.is_dir() else None
+        checkpoint = find_last_checkpoint(stage_dir)
         trainer = FPigTrainer(
             model=start_stage(stage, model),
             args=configure_stage(stage, args, stage_dir, bool(validation_records)),

@@ -57,6 +57,7 @@ class FPigTrainer(Trainer):
                 f"`per_device_train_batch_size` is {args.per_device_train_batch_size} on {args.world_size} "
                 f"processes, but there are only {len(train_records)} training videos: lower it"
             )
+        self.seed = args.seed if args.data_seed is None else args.data_seed
         self.validation_records = validation_records
         self.generator_only = generator_only
         self.loss_sums: dict[str, torch.Tensor] = {}
@@ -66,7 +67,7 @@ class FPigTrainer(Trainer):
         if generator_only:
             freeze_all_but_generator(model)
         dataset = VideoCaptionDataset(
-            train_records, processor, num_frames=model.config.num_frames, mode="train", seed=args.seed
+            train_records, processor, num_frames=model.config.num_frames, mode="train", seed=self.seed
         )
         super().__init__(
             model=model,
@@ -79,7 +80,7 @@ class FPigTrainer(Trainer):
         self.add_callback(SetEpochCallback())
 
     def _get_train_sampler(self, train_dataset: VideoCaptionDataset | None = None) -> Sampler:
-        return EpochSampler(len(self.train_dataset), seed=self.args.seed)
+        return EpochSampler(len(self.train_dataset), seed=self.seed)
 
     def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
         """
@@ -150,7 +151,11 @@ class FPigTrainer(Trainer):
         records = self.validation_records if eval_dataset is None else eval_dataset
         model = self.accelerator.unwrap_model(self.model)
         results = evaluate_retrieval(
-            model.eval(), self.processing_class, records, batch_size=self.args.per_device_eval_batch_size
+            model.eval(),
+            self.processing_class,
+            records,
+            batch_size=self.args.per_device_eval_batch_size,
+            num_workers=self.args.dataloader_num_workers,
         )
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in results.metrics.items()}
         self.log(metrics)

@@ -4,10 +4,13 @@ import math
 from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassClassValidationError
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 from transformers.models.clip.configuration_clip import CLIPTextConfig, CLIPVisionConfig
 
 VIDEO_POOLINGS = ("pseudo_query", "class_token", "mean")
+COUNTS_OF_TOWERS = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 
 
 @strict
@@ -44,7 +47,7 @@ class FPigConfig(PreTrainedConfig):
             is the CLIP4Clip baseline, which encodes every frame alone with CLIP and averages. The two
             baselines build neither generator nor interaction.
         initializer_factor (`float`, defaults to 1.0):
-            Scales the standard deviations of random start values, as CLIP's.
+            Scales the standard deviations of random start values, as CLIP's; above 0.
 
     Raises:
         StrictDataclassError: naming the field, its value, the rule and the repair.
@@ -77,6 +80,11 @@ class FPigConfig(PreTrainedConfig):
     initializer_factor: float | int = 1.0
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for name, tower in (("text_config", self.text_config), ("vision_config", self.vision_config)):
+            # transformers divides by it when it makes the tower's configuration, before any check of ours.
+            if isinstance(tower, dict) and tower.get("num_attention_heads") == 0:
+                error = ValueError(f"`num_attention_heads` of `{name}` is 0; it must be at least 1")
+                raise StrictDataclassClassValidationError("validate_fields", error)
         super().__post_init__(**kwargs)
 
     @property
@@ -98,6 +106,8 @@ class FPigConfig(PreTrainedConfig):
         """Called by `@strict`, which would take several validators in alphabetical order."""
         self.check_counts()
         self.check_numbers()
+        self.check_tower("text_config", self.text_config)
+        self.check_tower("vision_config", self.vision_config)
         self.check_video_pooling()
         self.check_image()
         self.check_text()
@@ -115,11 +125,25 @@ class FPigConfig(PreTrainedConfig):
             value = self.__dict__[name]
             if value < minimum:
                 raise ValueError(f"`{name}` is {value}; it must be an integer of at least {minimum}")
-        for name, tower in (("text_config", self.text_config), ("vision_config", self.vision_config)):
-            if tower.num_hidden_layers < 1:
-                raise ValueError(
-                    f"`num_hidden_layers` of `{name}` is {tower.num_hidden_layers}; a tower needs at least 1"
-                )
+
+    def check_tower(self, name: str, tower: CLIPTextConfig | CLIPVisionConfig) -> None:
+        """Raises a `ValueError` for a field of a tower that no transformer can have."""
+        fields = tower.to_dict()
+        counts = (*COUNTS_OF_TOWERS, "max_position_embeddings" if name == "text_config" else "num_channels")
+        for field in counts:
+            if fields[field] < 1:
+                raise ValueError(f"`{field}` of `{name}` is {fields[field]}; it must be at least 1")
+        if tower.hidden_act not in ACT2FN:
+            raise ValueError(
+                f"`hidden_act` of `{name}` is {tower.hidden_act!r}; it must be one of "
+                f"{', '.join(sorted(ACT2FN))}"
+            )
+        if not (math.isfinite(tower.layer_norm_eps) and tower.layer_norm_eps > 0):
+            raise ValueError(f"`layer_norm_eps` of `{name}` is {tower.layer_norm_eps}; it must be above 0")
+        if not 0 <= tower.attention_dropout < 1:
+            raise ValueError(
+                f"`attention_dropout` of `{name}` is {tower.attention_dropout}; it must lie in [0, 1)"
+            )
 
     def check_numbers(self) -> None:
         """Raises a `ValueError` for a number out of its range."""
@@ -134,6 +158,10 @@ class FPigConfig(PreTrainedConfig):
             )
         if not 0 <= self.interaction_dropout < 1:
             raise ValueError(f"`interaction_dropout` is {self.interaction_dropout}; it must lie in [0, 1)")
+        if not (math.isfinite(self.initializer_factor) and self.initializer_factor > 0):
+            raise ValueError(
+                f"`initializer_factor` is {self.initializer_factor}; it must be finite and above 0"
+            )
 
     def check_video_pooling(self) -> None:
         """Raises a `ValueError` for an unknown pooling."""
@@ -164,6 +192,11 @@ class FPigConfig(PreTrainedConfig):
                     f"`{name}` is {token_id}; it must be one id below `vocab_size` {text.vocab_size}: "
                     "pass the tokenizer's"
                 )
+        if text.bos_token_id == text.eos_token_id:
+            raise ValueError(
+                f"`bos_token_id` and `eos_token_id` are both {text.eos_token_id}; the end of a text is found "
+                "by its id, so they must differ: pass the tokenizer's"
+            )
 
     def check_generator(self) -> None:
         """Raises a `ValueError` when the generator can't hold the sequence that the other fields ask for."""

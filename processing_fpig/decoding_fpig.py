@@ -22,7 +22,14 @@ from av.container import InputContainer as Container
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream as Stream
 
-from .frames_fpig import ChooseIndices, VideoReadError, make_error, name_video, take_frames
+from .frames_fpig import (
+    ChooseIndices,
+    VideoReadError,
+    check_aspect_ratio,
+    make_error,
+    name_video,
+    take_frames,
+)
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif"
 # These containers carry no presentation times that could be trusted: their frames are counted while decoding.
@@ -63,9 +70,9 @@ def read_frames(video: Any, choose_indices: ChooseIndices) -> torch.Tensor:
     if isinstance(video, dict):
         video = video["bytes"] if video.get("bytes") is not None else video.get("path")
     if isinstance(video, np.ndarray | torch.Tensor | list | tuple):
-        return take_frames(video, name, choose_indices)
+        return check_aspect_ratio(take_frames(video, name, choose_indices), name)
     try:
-        return torch.from_numpy(decode_frames(video, name, choose_indices))
+        return check_aspect_ratio(torch.from_numpy(decode_frames(video, name, choose_indices)), name)
     except MemoryError as error:
         raise make_error(name, "it needs more memory than there is") from error
     except av.error.FFmpegError as error:

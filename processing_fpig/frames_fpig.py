@@ -9,6 +9,7 @@ import torch
 
 # Number of frames in a clip → indices of those wanted, in any order, repeats allowed.
 ChooseIndices = Callable[[int], list[int]]
+MAX_ASPECT_RATIO = 32
 
 
 class VideoReadError(ValueError):
@@ -37,6 +38,23 @@ def name_video(video: Any) -> str:
     else:
         path = video if isinstance(video, str | os.PathLike) else getattr(video, "name", None)
     return os.fsdecode(path) if isinstance(path, str | os.PathLike) else f"<{type(video).__name__}>"
+
+
+def check_aspect_ratio(frames: torch.Tensor, name: str) -> torch.Tensor:
+    """
+    Frames [T, H, W, 3] as they are.
+
+    Raises:
+        VideoReadError: one side is so much longer that resizing the other to a model's input, which keeps the
+            ratio, would need more memory than the video itself.
+    """
+    height, width = frames.shape[1:3]
+    if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+        raise make_error(
+            name,
+            f"its frame size is {width}×{height}; one side is at most {MAX_ASPECT_RATIO} times the other",
+        )
+    return frames
 
 
 def take_frames(
@@ -78,4 +96,11 @@ def to_rgb_array(frame: Any) -> np.ndarray:
     )
 
 
-__all__ = ["ChooseIndices", "VideoReadError", "make_error", "name_video", "take_frames"]
+__all__ = [
+    "ChooseIndices",
+    "VideoReadError",
+    "check_aspect_ratio",
+    "make_error",
+    "name_video",
+    "take_frames",
+]

@@ -66,7 +66,7 @@ class FPigProcessor(ProcessorMixin):
             text_kwargs: more arguments for the tokenizer; captions are padded to the longest and truncated.
             videos_kwargs: more arguments for the video processor: `num_frames`, `mode`, `generator`.
             kwargs: `images_kwargs`, `audio_kwargs` and `common_kwargs` of transformers' processors; the last
-                go to both sides, the others must be empty.
+                may hold `return_tensors`, the others nothing.
 
         Returns:
             `input_ids` and `attention_mask` [Q, L] with `text`, `pixel_values` [B, T, 3, S, S] with `videos`.
@@ -74,25 +74,27 @@ class FPigProcessor(ProcessorMixin):
         Raises:
             ValueError: neither captions nor videos, an empty list, or an argument that is not known.
         """
-        common_kwargs = dict(kwargs.pop("common_kwargs", None) or {})
+        common_kwargs = kwargs.pop("common_kwargs", None) or {}
         unknown = [name for name, value in kwargs.items() if name not in OTHER_KWARGS or value]
+        unknown += [name for name in common_kwargs if name != "return_tensors"]
         if unknown:
             raise ValueError(
-                f"`{unknown[0]}` is not known; captions and videos are: pass `text` and `videos`"
+                f"`{unknown[0]}` is not known; pass `text` and `videos`, and what concerns one of them in "
+                f"`text_kwargs` or `videos_kwargs`: `videos_kwargs={{'num_frames': 8}}`"
             )
         if text is None and videos is None:
             raise ValueError("`text` and `videos` are both None; pass one of them")
-        return_tensors = common_kwargs.pop("return_tensors", return_tensors)
+        return_tensors = common_kwargs.get("return_tensors", return_tensors)
         data: dict[str, Any] = {}
         if text is not None:
             arguments = {"padding": True, "truncation": True, "max_length": self.max_length}
             if max_length is not None:
                 arguments["max_length"] = check_max_length(max_length)
-            arguments |= common_kwargs | (text_kwargs or {})
-            data |= self.tokenizer(check_text(text), return_tensors=return_tensors, **arguments)
+            arguments |= {"return_tensors": return_tensors} | (text_kwargs or {})
+            data |= self.tokenizer(check_text(text), **arguments)
         if videos is not None:
-            arguments = common_kwargs | (videos_kwargs or {})
-            data |= self.video_processor(videos, return_tensors=return_tensors, **arguments)
+            arguments = {"return_tensors": return_tensors} | (videos_kwargs or {})
+            data |= self.video_processor(videos, **arguments)
         return BatchFeature(data)
 
     @property

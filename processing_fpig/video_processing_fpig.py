@@ -1,5 +1,6 @@
 """Frames to pixel values: sampling, resizing, cropping and normalising, in torch alone."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,11 @@ class FPigVideoProcessor(VideoProcessorMixin):
         if resize_mode not in RESIZE_MODES:
             raise ValueError(f"`resize_mode` is {resize_mode!r}; it must be one of {', '.join(RESIZE_MODES)}")
         for name, values in (("image_mean", image_mean), ("image_std", image_std)):
-            if len(values) != 3:
-                raise ValueError(f"`{name}` is {values}; it must have 3 numbers, for red, green and blue")
+            is_number = [isinstance(value, int | float) and math.isfinite(value) for value in values]
+            if is_number != [True] * 3:
+                raise ValueError(
+                    f"`{name}` is {values}; it must have 3 finite numbers, for red, green and blue"
+                )
         if min(image_std) <= 0:
             raise ValueError(f"`image_std` is {image_std}; its numbers must be above 0")
         self.num_frames = num_frames

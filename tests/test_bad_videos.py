@@ -258,6 +258,20 @@ def test_absurd_dimensions_take_no_memory(tmp_path):
         assert int(line.split()[0]) < 100, f"{name} took memory: {line}"
 
 
+def make_strip() -> bytes:
+    """A picture of 33,000 × 1 whose file is small: with a short side of 224 it would have 1.6 gigapixels."""
+    return encode_clip(np.zeros((1, 1, 33_000, 3), np.uint8), "gif", "gif", "rgb8")
+
+
+@pytest.mark.parametrize("make", [make_strip, lambda: np.zeros((2, 3, 99, 3), np.uint8)])
+def test_strips_are_refused(make):
+    """The crop's resizing keeps the ratio: the picture would grow a thousandfold."""
+    with pytest.raises(VideoReadError, match=r"frame size is (33000×1|99×3); one side is at most 32 times"):
+        FPigVideoProcessor(num_frames=1)(make())
+    frames = np.zeros((2, 3, 96, 3), np.uint8)
+    assert FPigVideoProcessor(num_frames=1, size=8)(frames)["pixel_values"].shape == (1, 1, 3, 8, 8)
+
+
 def damage(clip: bytes, packets: range, skipped: int = 0) -> bytes:
     """The clip with the data of some packets (in decode order) overwritten, all but their first bytes."""
     damaged = bytearray(clip)

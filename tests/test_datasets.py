@@ -209,6 +209,14 @@ def test_folder_without_annotations(tmp_path):
         load_captioned_videos(tmp_path)
 
 
+def test_folder_of_plain_videos(folder):
+    """`datasets` loads it, with names for captions nowhere."""
+    with pytest.raises(
+        ValueError, match=r"no column `caption` .* put a metadata\.csv with the columns `video`"
+    ):
+        load_captioned_videos(folder)
+
+
 def test_other_file_types(folder):
     with pytest.raises(ValueError, match=r"a\.mp4' but only \.csv, \.jsonl, \.parquet files are read"):
         load_captioned_videos(folder / "a.mp4")

@@ -73,7 +73,7 @@ def test_loads_alone_in_a_fresh_process(tmp_path):
     shutil.copytree(FOLDER, tmp_path / "video_retrieval", ignore=shutil.ignore_patterns("__pycache__"))
     code = """
 import sys
-sys.path = [path for path in sys.path if path and not path.startswith(sys.argv[1])]
+sys.path = [path for path in sys.path if path not in ("", sys.argv[1])]
 sys.meta_path = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
 import evaluate
 metric = evaluate.load(sys.argv[2])

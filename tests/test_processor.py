@@ -117,8 +117,9 @@ def test_two_calls_do_not_share_anything(processor):
         ({"text": ["blue", None]}, "`text` holds None"),
         ({"videos": []}, "`videos` is an empty list"),
         ({"text": "blue", "video": "a.mp4"}, "`video` is not known"),
-        ({"text": "blue", "images": [1]}, "`images` is not known; captions and videos are"),
-        ({"text": "blue", "num_frames": 3}, "`num_frames` is not known"),
+        ({"text": "blue", "images": [1]}, "`images` is not known; pass `text` and `videos`"),
+        ({"text": "blue", "num_frames": 3}, "`num_frames` is not known; .*`videos_kwargs={'num_frames': 8}`"),
+        ({"text": "blue", "common_kwargs": {"padding": True}}, "`padding` is not known; .*`text_kwargs` or"),
         ({"text": "blue", "max_length": 0}, "`max_length` is 0; it must be an integer of at least 3"),
     ],
 )

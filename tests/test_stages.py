@@ -8,8 +8,17 @@ from safetensors.torch import load_file
 from toys import make_model, make_processor, make_records
 from transformers import set_seed
 
-from fpig.stages import Stage, check_run_folder, plan_stages, run_stage, start_stage
-from fpig.training_args import FPigTrainingArguments
+from fpig.stages import (
+    Stage,
+    check_run_folder,
+    configure_stage,
+    find_last_checkpoint,
+    plan_stages,
+    run_stage,
+    start_stage,
+)
+from fpig.trainer import FPigTrainer
+from fpig.training_args import FPigTrainingArguments, get_stages_dir
 
 HYBRID = "pseudo_query"
 TOWERS = Stage("towers", 1, 1e-3, "class_token")
@@ -148,17 +157,57 @@ def test_stage_of_the_same_pooling_goes_on_with_the_model(processor):
 
 
 def test_run_folders_are_not_mixed(tmp_path):
-    stages = [TOWERS, GENERATOR, JOINT]
-    check_run_folder(tmp_path / "new", stages, resume=False)
-    with pytest.raises(ValueError, match=r"`output_dir` .*new holds no run: leave it out"):
-        check_run_folder(tmp_path / "new", stages, resume=True)
-    (tmp_path / "evaluation").mkdir()  # a folder that no stage makes is none of a run
-    check_run_folder(tmp_path, stages, resume=False)
-    (tmp_path / "generator").mkdir()
-    check_run_folder(tmp_path, stages, resume=True)
-    with pytest.raises(ValueError, match=r"holds a run already; pass `--resume_from_checkpoint`"):
-        check_run_folder(tmp_path, stages, resume=False)
-    check_run_folder(tmp_path, [JOINT], resume=False)
+    run_dir = tmp_path / "run"
+    check_run_folder(run_dir, resume=False)
+    with pytest.raises(ValueError, match=r"`output_dir` .*run has no run: leave it out"):
+        check_run_folder(run_dir, resume=True)
+    (run_dir / "evaluation").mkdir(parents=True)  # a folder that no run makes is none of a run
+    check_run_folder(run_dir, resume=False)
+    (tmp_path / "run-stages").mkdir()
+    check_run_folder(run_dir, resume=True)
+    with pytest.raises(ValueError, match=r"has a run already, in .*run-stages; pass `--resume_from"):
+        check_run_folder(run_dir, resume=False)
+    (tmp_path / "run-stages").rmdir()
+    (run_dir / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"run holds a model, which would be lost; pass another"):
+        check_run_folder(run_dir, resume=False)
+
+
+@pytest.mark.parametrize("output_dir", ["run", "run/", "./run", "../{parent}/run"])
+def test_stages_lie_beside_the_release(tmp_path, monkeypatch, output_dir):
+    monkeypatch.chdir(tmp_path)
+    assert get_stages_dir(output_dir.format(parent=tmp_path.name)) == tmp_path / "run-stages"
+
+
+def test_every_stage_draws_anew(make_args, tmp_path):
+    """Each counts its epochs from 0: with one seed they would show the same captions in the same order."""
+    args = make_args()
+    seeds = [configure_stage(stage, args, tmp_path, False).data_seed for stage in (TOWERS, GENERATOR, JOINT)]
+    assert len(set(seeds)) == 3
+    again = [configure_stage(stage, args, tmp_path, False).data_seed for stage in (TOWERS, GENERATOR, JOINT)]
+    assert again == seeds
+    assert configure_stage(JOINT, make_args(seed=8), tmp_path, False).data_seed != seeds[2]
+    assert configure_stage(JOINT, make_args(seed=8, data_seed=7), tmp_path, False).data_seed == seeds[2]
+
+
+def test_a_stages_seed_reaches_order_and_captions(processor, records, make_args, tmp_path):
+    orders = []
+    for data_seed in (1, 2, 1):
+        args = configure_stage(TOWERS, make_args(), tmp_path, has_validation=False)
+        args.data_seed = data_seed
+        trainer = FPigTrainer(make_model(processor), args, processor, records)
+        assert trainer.train_dataset.seed == data_seed
+        orders.append(list(trainer._get_train_sampler()))
+    assert orders[0] == orders[2] != orders[1]
+
+
+def test_checkpoint_that_a_kill_cut_short_is_passed_over(tmp_path):
+    assert find_last_checkpoint(tmp_path / "none") is None
+    for name, state in (("checkpoint-9", "{}"), ("checkpoint-10", "{}"), ("checkpoint-11", '{"epoch": ')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "trainer_state.json").write_text(state)
+    (tmp_path / "checkpoint-12").mkdir()
+    assert find_last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
 
 
 def test_generator_stage_moves_the_generator_alone(processor, records, make_args):
@@ -190,7 +239,7 @@ def test_stages_learn_at_their_own_rates_for_their_own_epochs(processor, records
     args = make_args(logging_steps=1, lr_scheduler_type="constant", learning_rate=0.5, num_train_epochs=9)
     stage = Stage("generator", 2, 1e-4, HYBRID, generator_only=True)
     run_stage(stage, make_model(processor), processor, records, records, args)
-    history = read_state(tmp_path / "run" / "generator")["log_history"]
+    history = read_state(tmp_path / "run-stages" / "generator")["log_history"]
     lines = [line for line in history if "loss" in line]
     assert [line["learning_rate"] for line in lines] == [1e-4] * 4  # two epochs of two batches of two
     assert not any("eval_t2v_R@1" in line for line in history)
@@ -213,7 +262,7 @@ def test_best_checkpoint_by_validation_recall_comes_out(processor, records, make
     wrecking = Stage("joint", 4, 0.3, HYBRID)
     args = make_args(per_device_train_batch_size=5, warmup_steps=3, lr_scheduler_type="constant_with_warmup")
     trained = run_stage(wrecking, model, processor, records, records, args)
-    stage_dir = tmp_path / "run" / "joint"
+    stage_dir = tmp_path / "run-stages" / "joint"
     history = read_state(stage_dir)["log_history"]
     recalls = [line["eval_t2v_R@1"] for line in history if "eval_t2v_R@1" in line]
     assert len(recalls) == 4
@@ -226,13 +275,13 @@ def test_best_checkpoint_by_validation_recall_comes_out(processor, records, make
 
 def test_without_validation_the_last_weights_come_out(processor, records, make_args, tmp_path):
     trained = run_stage(JOINT, make_model(processor), processor, records, [], make_args())
-    last = load_file(tmp_path / "run" / "joint" / "checkpoint-2" / "model.safetensors")
+    last = load_file(tmp_path / "run-stages" / "joint" / "checkpoint-2" / "model.safetensors")
     torch.testing.assert_close(trained.state_dict(), last, rtol=0, atol=0)
 
 
 def test_finished_stage_is_loaded_and_an_unfinished_one_trained(processor, records, make_args, tmp_path):
     args = make_args()
-    stage_dir = tmp_path / "run" / "joint"
+    stage_dir = tmp_path / "run-stages" / "joint"
     (stage_dir / "final.partial").mkdir(parents=True)  # left behind by a run that was stopped while saving
     model = make_model(processor)
     before = copy_parameters(model)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from fpig.shapes import make_shapes
+from fpig.training_args import get_stages_dir
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {
@@ -93,8 +94,14 @@ def test_run_leaves_a_release(finished_run, dataset):
     assert f"| text → video | {results['metrics']['t2v_R@1']:.1f} |" in (run_dir / "README.md").read_text()
     settings = yaml.safe_load((run_dir / "settings.yaml").read_text())
     assert settings["tower_epochs"] == 1
-    assert settings["dataset"] == str(dataset)
+    assert settings["dataset"] == dataset.name
     assert json.loads((run_dir / "config.json").read_text())["video_pooling"] == "pseudo_query"
+    # All of it may be published: no checkpoints, and no path of this machine.
+    assert all(path.is_file() for path in run_dir.iterdir())
+    texts = [path.read_text() for path in run_dir.iterdir() if path.suffix != ".safetensors"]
+    assert not any(str(run_dir.parent) in text or str(dataset.parent) in text for text in texts)
+    settings = yaml.safe_load((get_stages_dir(run_dir) / "settings.yaml").read_text())
+    assert settings["dataset"] == str(dataset)
 
 
 def test_stages_log_their_own_losses(finished_run):
@@ -104,14 +111,14 @@ def test_stages_log_their_own_losses(finished_run):
         ("generator", 5, {"retrieval_loss", "generation_loss"}),
         ("joint", 10, {"retrieval_loss", "generation_loss"}),
     ):
-        lines = [line for line in read_losses(run_dir / stage) if "loss" in line]
+        lines = [line for line in read_losses(get_stages_dir(run_dir) / stage) if "loss" in line]
         assert len(lines) in (num_steps, num_steps - 1)  # the last checkpoint is older than the last step
         assert all(parts == {key for key in line if key.endswith("_loss")} for line in lines)
-    towers = [line for line in read_losses(run_dir / "towers") if "loss" in line]
+    towers = [line for line in read_losses(get_stages_dir(run_dir) / "towers") if "loss" in line]
     assert all(line["loss"] == pytest.approx(line["retrieval_loss"], abs=1e-3) for line in towers)
-    generator = [line for line in read_losses(run_dir / "generator") if "loss" in line]
+    generator = [line for line in read_losses(get_stages_dir(run_dir) / "generator") if "loss" in line]
     assert all(line["loss"] == pytest.approx(line["generation_loss"], abs=1e-3) for line in generator)
-    joint = [line for line in read_losses(run_dir / "joint") if "loss" in line]
+    joint = [line for line in read_losses(get_stages_dir(run_dir) / "joint") if "loss" in line]
     for line in joint:
         assert line["loss"] == pytest.approx(line["retrieval_loss"] + 2 * line["generation_loss"], abs=1e-3)
 
@@ -126,18 +133,24 @@ def test_killed_run_goes_on_to_the_same_losses(finished_run, config, tmp_path):
         start_new_session=True,
     ) as process:
         deadline = time.monotonic() + 240
-        while not (run_dir / "joint" / "checkpoint-4" / "trainer_state.json").is_file():
+        while not (get_stages_dir(run_dir) / "joint" / "checkpoint-4" / "trainer_state.json").is_file():
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGKILL)
     refused = run(make_command(config, run_dir))
     assert refused.returncode != 0
-    assert "holds a run already; pass `--resume_from_checkpoint`" in refused.stderr
+    assert "pass `--resume_from_checkpoint` to continue it" in refused.stderr
     assert "Traceback" not in refused.stderr.split("error:")[0]
+    refused = run(make_command(config, run_dir, "--resume_from_checkpoint", "--num_frames=2"))
+    assert refused.returncode != 0
+    assert "error: `num_frames` is 2 but the run in " in refused.stderr
+    # What a kill in the middle of saving leaves.
+    (get_stages_dir(run_dir) / "joint" / "checkpoint-6").mkdir(exist_ok=True)
+    (get_stages_dir(run_dir) / "joint" / "checkpoint-6" / "trainer_state.json").write_text("")
     resumed = run(make_command(config, run_dir, "--resume_from_checkpoint"))
     assert resumed.returncode == 0, resumed.stderr
-    assert read_losses(run_dir / "joint") == read_losses(whole_dir / "joint")
+    assert read_losses(get_stages_dir(run_dir) / "joint") == read_losses(get_stages_dir(whole_dir) / "joint")
     assert (run_dir / "model.safetensors").read_bytes() == (whole_dir / "model.safetensors").read_bytes()
 
 
@@ -148,7 +161,7 @@ def test_two_processes_train_as_one_with_the_joint_batch(finished_run, config, t
     done = run(make_command(config, run_dir, *settings, num_processes=2))
     assert done.returncode == 0, done.stderr
     one, two = (
-        [line["loss"] for line in read_losses(folder / "towers") if "loss" in line]
+        [line["loss"] for line in read_losses(get_stages_dir(folder) / "towers") if "loss" in line]
         for folder in (whole_dir, run_dir)
     )
     assert two == pytest.approx(one, rel=1e-4)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fpig.training_args import VIDEO_POOLINGS, parse_arguments, write_settings
+from fpig.training_args import VIDEO_POOLINGS, check_settings, parse_arguments, write_settings
 from modeling_fpig import configuration_fpig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -141,6 +141,8 @@ def test_bad_yaml_is_refused(refuse, config, message):
             "`train_split` is empty, which takes all videos, but `validation_split` is 'va",
         ),
         (("--train_split=", "--validation_split="), "takes all videos, but `test_split` is 'test' and would"),
+        (("--max_steps=5",), "`max_steps` is 5; the stages of a run are as long as `tower_epochs`"),
+        (("--push_to_hub",), "`push_to_hub` is True; publish the release instead"),
         (("--num_frames=0",), "`num_frames` is 0; it must be at least 1"),
         (("--hidden_size=-4",), "`hidden_size` is -4; it must be at least 1"),
         (("--num_attention_heads=0",), "`num_attention_heads` is 0; it must be at least 1"),
@@ -184,6 +186,25 @@ def test_settings_that_hold_nothing_or_many_things_are_read_back(parse, tmp_path
     assert again[2].save_total_limit is None
     assert again[2].lr_scheduler_kwargs == {"num_cycles": 0.25}
     assert again[2].label_names == ["a", "b"]
+
+
+def test_published_settings_name_no_place_on_this_machine(parse, tmp_path):
+    settings = parse({}, f"--dataset={tmp_path / 'clips.csv'}", "--output_dir=outputs/x")
+    write_settings(settings, tmp_path / "settings.yaml", cut_local_paths=True)
+    written = yaml.safe_load((tmp_path / "settings.yaml").read_text())
+    assert (written["dataset"], written["output_dir"]) == ("clips.csv", "outputs/x")
+
+
+def test_run_goes_on_with_its_own_settings_alone(parse, tmp_path):
+    path = tmp_path / "run-stages" / "settings.yaml"
+    check_settings(parse({}), path)  # nothing was written yet
+    write_settings(parse({"seed": 3}), path)
+    check_settings(parse({"seed": 3}), path)
+    check_settings(parse({"seed": 3}, "--output_dir=moved", "--dataloader_num_workers=0"), path)
+    with pytest.raises(ValueError, match=r"`seed` is 4 but the run in .*run-stages began with 3; continue"):
+        check_settings(parse({"seed": 4}), path)
+    with pytest.raises(ValueError, match=r"`num_frames` is 5 but the run in .* began with"):
+        check_settings(parse({"seed": 3}, "--num_frames=5"), path)
 
 
 def test_command_line_beats_written_settings(parse, tmp_path):

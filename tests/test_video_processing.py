@@ -1,6 +1,7 @@
 """Every kind of video goes in, and the pixel values are those of CLIP's own image processor."""
 
 import io
+import math
 
 import numpy as np
 import pytest
@@ -322,8 +323,11 @@ def test_return_tensors(small_processor):
         ({"num_frames": True}, "`num_frames` is True"),
         ({"size": -4}, "`size` is -4"),
         ({"resize_mode": "stretch"}, "`resize_mode` is 'stretch'; it must be one of crop, squash"),
-        ({"image_mean": (0.5,)}, r"`image_mean` is \(0.5,\); it must have 3 numbers"),
-        ({"image_std": (0.5, 0.5)}, r"`image_std` is \(0.5, 0.5\); it must have 3 numbers"),
+        ({"image_mean": (0.5,)}, r"`image_mean` is \(0.5,\); it must have 3 finite numbers"),
+        ({"image_mean": "0.5"}, r"`image_mean` is 0.5; it must have 3 finite numbers"),
+        ({"image_mean": (0.5, math.nan, 0)}, r"`image_mean` is \(0.5, nan, 0\); it must have 3 finite"),
+        ({"image_std": (0.5, 0.5)}, r"`image_std` is \(0.5, 0.5\); it must have 3 finite numbers"),
+        ({"image_std": (0.5, math.inf, 1)}, r"`image_std` is \(0.5, inf, 1\); it must have 3 finite numbers"),
         ({"image_std": (0.5, 0, 0.5)}, r"`image_std` is \(0.5, 0, 0.5\); its numbers must be above 0"),
     ],
 )
