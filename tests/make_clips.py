@@ -3,9 +3,12 @@
 import io
 from fractions import Fraction
 from functools import cache
+from typing import Any
 
 import av
 import numpy as np
+
+from processing_fpig.decoding_fpig import read_frames
 
 NUM_BITS = 6
 
@@ -40,6 +43,11 @@ def read_numbers(frames: np.ndarray) -> list[int]:
         bits = [frame[top[0] : top[1], bit * block + 4 : (bit + 1) * block - 4] for bit in range(NUM_BITS)]
         numbers.append(sum(int(part.mean() > 128) << (NUM_BITS - 1 - bit) for bit, part in enumerate(bits)))
     return numbers
+
+
+def read_all(video: Any) -> np.ndarray:
+    """Every frame of a video [T, H, W, 3], through the reader that is tested."""
+    return read_frames(video, lambda num_available: list(range(num_available))).numpy()
 
 
 def encode_clip(

@@ -678,14 +678,14 @@ PROCESSING = (
         "processing_fpig/decoding_fpig.py",
         "return {key: pixels[other] for key, other in nearest.items()}",
         "return {key: pixels[other] * (key == other) for key, other in nearest.items()}",
-        "tests/test_bad_videos.py::test_lost_frames_are_replaced_by_the_nearest",
+        "tests/test_damaged_videos.py::test_lost_frames_are_replaced_by_the_nearest",
     ),
     Mutation(
         "damage passes silently",
         "processing_fpig/decoding_fpig.py",
         "    if num_lost or None in keys:\n",
         "    if num_lost > 99:\n",
-        "tests/test_bad_videos.py::test_lost_frames_are_replaced_by_the_nearest",
+        "tests/test_damaged_videos.py::test_lost_frames_are_replaced_by_the_nearest",
     ),
     Mutation(
         "any format is opened, playlists too",

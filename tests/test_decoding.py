@@ -16,6 +16,7 @@ from make_clips import (
     list_packets,
     make_clip,
     paint_frames,
+    read_all,
     read_numbers,
 )
 
@@ -29,10 +30,6 @@ def no_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
-
-
-def read_all(video) -> np.ndarray:
-    return read_frames(video, lambda num_available: list(range(num_available))).numpy()
 
 
 def decode_from_the_start(clip: bytes) -> np.ndarray:
