@@ -38,11 +38,12 @@ class FPigProcessor(ProcessorMixin):
         cls, pretrained_model_name_or_path: str, processor_dict: dict | None = None, **kwargs: Any
     ) -> list[Any]:
         """Loads the parts; the video processor by its own class, which needs no torchvision."""
-        tokenizer = cls._load_tokenizer_from_pretrained("tokenizer", pretrained_model_name_or_path, **kwargs)
-        video_processor = FPigVideoProcessor.from_pretrained(
-            pretrained_model_name_or_path,
-            **{key: value for key, value in kwargs.items() if key != "trust_remote_code"},
+        # The tokenizer runs no code of the repository; unless told so, transformers would ask, and wait.
+        trust_remote_code = kwargs.pop("trust_remote_code", False)
+        tokenizer = cls._load_tokenizer_from_pretrained(
+            "tokenizer", pretrained_model_name_or_path, trust_remote_code=trust_remote_code, **kwargs
         )
+        video_processor = FPigVideoProcessor.from_pretrained(pretrained_model_name_or_path, **kwargs)
         return [video_processor, tokenizer]
 
     def __call__(

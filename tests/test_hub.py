@@ -229,6 +229,14 @@ def test_fresh_processes_give_the_same_embeddings(away, release):
     assert len(here["video_embeds"].unique(dim=0)) == 3
 
 
+def test_installed_processor_loads_a_release_without_a_question(away):
+    """transformers would ask whether the model's code may run, to make a tokenizer that has none."""
+    code = (
+        "from processing_fpig import FPigProcessor; print(FPigProcessor.from_pretrained('copied').max_length)"
+    )
+    assert run_away(away, code) == "20\n"
+
+
 def test_cards_example_runs_as_printed(away):
     shutil.copytree(away / "copied", away / "fpig-toy")
     for name in ("a.mp4", "b.mp4"):
