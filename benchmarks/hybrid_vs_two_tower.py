@@ -90,8 +90,8 @@ def format_table(measured: dict[str, list[dict]]) -> str:
         form = "{:+.1f}" if " minus " in name else "{:.1f}"
         cells = []
         for values in metrics.values():
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            cells.append(f"{form.format(statistics.mean(values))} ± {spread:.1f}")
+            spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+            cells.append(form.format(statistics.mean(values)) + spread)
         cells.append(", ".join(form.format(value) for value in metrics["t2v_R@1"]))
         lines.append(f"| {' | '.join((name, *cells))} |")
     return "\n".join(lines)
