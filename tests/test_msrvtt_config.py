@@ -92,7 +92,7 @@ def test_full_size_model_takes_a_training_step(make_clip, tmp_path, backbone, nu
         f"--output_dir={tmp_path / 'run'}",
         *("--train_split=", "--validation_split=", "--test_split=", "--disable_tqdm=true"),
         # The first step of a warm-up has the rate zero; half precision on a CPU is none of the config's.
-        *("--warmup_steps=0", "--max_steps=1", "--use_cpu", "--fp16=false"),
+        *("--warmup_steps=0", "--num_train_epochs=1", "--use_cpu", "--fp16=false"),
         *(f"--num_frames={num_frames}", "--per_device_train_batch_size=2", "--dataloader_num_workers=0"),
         *("--dataloader_persistent_workers=false", "--save_strategy=no", "--eval_strategy=no"),
         *("--load_best_model_at_end=false", "--logging_steps=1"),
