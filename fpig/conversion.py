@@ -1,7 +1,7 @@
 """
 Converts checkpoints of the authors' research code into a folder that `AutoModel` loads.
 
-    python -m fpig.conversion CHECKPOINT OUT_DIR --config CONFIG.json
+    fpig convert CHECKPOINT OUT_DIR --config CONFIG.json
 """
 
 import argparse
@@ -215,7 +215,7 @@ def build_config(config_fields: dict[str, Any]) -> "FPigConfig":
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Reads the command line."""
-    parser = argparse.ArgumentParser(prog="python -m fpig.conversion", description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="fpig convert", description=__doc__.split("\n\n")[0])
     parser.add_argument("checkpoint", type=Path, help="the authors' weights, .safetensors or .pt")
     parser.add_argument("out_dir", type=Path, help="folder to write: weights, config and code files")
     parser.add_argument("--config", type=Path, help="JSON file with FPigConfig fields (default: B/32)")

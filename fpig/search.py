@@ -1,7 +1,7 @@
 """
 Finds videos of a folder by a sentence.
 
-    python -m fpig.search FOLDER VIDEOS_DIR "a red circle moving left"
+    fpig search FOLDER VIDEOS_DIR "a red circle moving left"
 """
 
 import argparse
@@ -101,7 +101,7 @@ def check_query(query: str) -> None:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m fpig.search", description="Find videos by a sentence.")
+    parser = argparse.ArgumentParser(prog="fpig search", description="Find videos by a sentence.")
     parser.add_argument("model", metavar="FOLDER", help="trained model: a folder, or a repository of the Hub")
     parser.add_argument("videos_dir", metavar="VIDEOS_DIR", type=Path, help="searched with all subfolders")
     parser.add_argument("query", metavar="QUERY", help="a sentence")
@@ -118,24 +118,24 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parsed
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Prints rank, score and file, best first; what can't be read goes to stderr."""
-    arguments = parse_arguments()
+    options = parse_arguments(arguments)
     try:
-        check_query(arguments.query)
-        paths = find_videos(arguments.videos_dir)
+        check_query(options.query)
+        paths = find_videos(options.videos_dir)
         # Only now, and not at the top: it takes seconds, in which a typing error can be told.
         from fpig.embedding import load_encoder
 
-        model, processor = load_encoder(arguments.model, arguments.revision, arguments.trust_remote_code)
+        model, processor = load_encoder(options.model, options.revision, options.trust_remote_code)
         found, unreadable = search_videos(
-            model, processor, paths, arguments.query, arguments.batch_size, arguments.num_workers
+            model, processor, paths, options.query, options.batch_size, options.num_workers
         )
     except (OSError, ValueError) as error:
         raise SystemExit(f"error: {' '.join(str(error).split())}") from error
     for error in unreadable.values():
         sys.stderr.write(f"skipped: {error}\n")
-    for rank, video in enumerate(found[: arguments.top_k], start=1):
+    for rank, video in enumerate(found[: options.top_k], start=1):
         sys.stdout.write(f"{rank:>3}  {video.score:.4f}  {video.path}\n")
 
 
