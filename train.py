@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub.errors import StrictDataclassError
 
-from fpig.training_args import check_settings, get_stages_dir, parse_arguments, write_settings
+from fpig.settings import check_settings, get_stages_dir, write_settings
+from fpig.training_args import parse_arguments
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from transformers import TrainerCallback
+
     from fpig.datasets import CaptionedVideo
+    from fpig.hub_target import HubTarget
+    from fpig.stages import Stage
     from fpig.training_args import DataArguments, FPigTrainingArguments, ModelArguments
 
 ROOT = Path(__file__).parent
@@ -41,16 +48,69 @@ def load_splits(
         }
 
 
+def make_hub_target(training_args: "FPigTrainingArguments") -> "HubTarget | None":
+    """Where the run pushes, if it does."""
+    from fpig.hub_target import HubTarget
+
+    if not training_args.push_to_hub:
+        return None
+    return HubTarget(
+        training_args.hub_model_id,
+        training_args.hub_revision,
+        training_args.hub_private_repo,
+        training_args.hub_token,
+    )
+
+
+def make_callbacks(
+    training_args: "FPigTrainingArguments", write_documents: "Callable[[Path, str], None]"
+) -> "list[TrainerCallback]":
+    """What pushes while training goes on, as `hub_strategy` says."""
+    from fpig.hub_checkpoints import HubCheckpointCallback
+
+    target = make_hub_target(training_args)
+    if target is None or training_args.hub_strategy == "end":
+        return []
+    with_state = training_args.hub_strategy == "checkpoint"
+    return [HubCheckpointCallback(target, write_documents, with_state, training_args.hub_always_push)]
+
+
+def prepare_run(settings: tuple, stages: "list[Stage]") -> "list[Stage]":
+    """Refuses a folder or repository that is not this run's, and says which stages are still to run."""
+    from accelerate import PartialState
+
+    from fpig.hub_checkpoints import fetch_last_checkpoint
+    from fpig.publishing import prepare_repository
+    from fpig.stages import check_run_folder, find_unfinished
+
+    training_args = settings[-1]
+    run_dir = Path(training_args.output_dir)
+    settings_path = get_stages_dir(run_dir) / "settings.yaml"
+    target = make_hub_target(training_args)
+    with training_args.main_process_first(desc="preparing the repository"):
+        if target is not None and training_args.should_save:
+            prepare_repository(target)
+        if target is not None and training_args.resume_from_checkpoint and not settings_path.exists():
+            fetch_last_checkpoint(target, get_stages_dir(run_dir))
+    check_run_folder(run_dir, training_args.resume_from_checkpoint)
+    if training_args.resume_from_checkpoint:
+        check_settings(settings, settings_path)
+    PartialState().wait_for_everyone()  # no process writes before all have looked
+    if training_args.should_save:
+        write_settings(settings, settings_path)
+    return find_unfinished(stages, run_dir)
+
+
 def train(
     model_args: "ModelArguments", data_args: "DataArguments", training_args: "FPigTrainingArguments"
 ) -> None:
     """Runs every stage that the settings ask for, measures the test split and writes the release."""
-    from accelerate import PartialState
     from transformers import set_seed
 
     from fpig.evaluation import describe_results, evaluate_retrieval
     from fpig.hub import write_release
-    from fpig.stages import check_run_folder, plan_stages, run_stage
+    from fpig.publishing import publish_release
+    from fpig.stages import plan_stages, run_stage
     from fpig.start import load_start
 
     run_dir = Path(training_args.output_dir)
@@ -60,20 +120,18 @@ def train(
     model, processor = load_start(model_args, captions)
     has_trained_towers = bool(model_args.clip_name_or_path or model_args.model_name_or_path)
     stages = plan_stages(model.config.video_pooling, has_trained_towers, training_args)
-    check_run_folder(run_dir, training_args.resume_from_checkpoint)
-    settings, settings_path = (
-        (model_args, data_args, training_args),
-        get_stages_dir(run_dir) / "settings.yaml",
-    )
-    if training_args.resume_from_checkpoint:
-        check_settings(settings, settings_path)
-    PartialState().wait_for_everyone()  # no process writes before all have looked
-    if training_args.should_save:
-        write_settings(settings, settings_path)
-    for stage in stages:
+    settings = (model_args, data_args, training_args)
+
+    def write_documents(folder: Path, progress: str) -> None:
+        write_settings(settings, folder / "settings.yaml", is_public=True)
+
+    for stage in prepare_run(settings, stages):
         set_seed(training_args.seed)
         validation_records = splits.get("validation", []) if stage is stages[-1] else []
-        model = run_stage(stage, model, processor, splits["train"], validation_records, training_args)
+        callbacks = make_callbacks(training_args, write_documents)
+        model = run_stage(
+            stage, model, processor, splits["train"], validation_records, training_args, callbacks
+        )
     results = None
     if splits.get("test"):
         measured = evaluate_retrieval(
@@ -86,8 +144,12 @@ def train(
         results = describe_results(measured, data_args.dataset, data_args.test_split)
     if training_args.should_save:
         write_release(run_dir, model, processor, results, CARD_TEMPLATE)
-        write_settings(settings, run_dir / "settings.yaml", cut_local_paths=True)
+        write_settings(settings, run_dir / "settings.yaml", is_public=True)
         print(f"Released to {run_dir}")
+        if training_args.push_to_hub:
+            target = make_hub_target(training_args)
+            commit = publish_release(run_dir, target, "Release")
+            print(f"Published {target.api.endpoint}/{target.repo_id} at {commit}")
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import yaml
 
-from fpig.training_args import get_stages_dir
+from fpig.settings import get_stages_dir
 
 ROOT = Path(__file__).parents[1]
 CONFIG_PATH = ROOT / "configs" / "shapes.yaml"

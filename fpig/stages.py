@@ -2,16 +2,19 @@
 
 import copy
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import PreTrainedModel, ProcessorMixin
+from accelerate import PartialState
+from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from fpig.datasets import CaptionedVideo
 from fpig.sampler import seed_generator
+from fpig.settings import get_stages_dir
 from fpig.trainer import FPigTrainer
-from fpig.training_args import FPigTrainingArguments, get_stages_dir
+from fpig.training_args import FPigTrainingArguments
 from modeling_fpig import FPigConfig, FPigModel
 
 
@@ -105,6 +108,8 @@ def configure_stage(
     stage_args.num_train_epochs = stage.num_epochs
     stage_args.learning_rate = stage.learning_rate
     stage_args.resume_from_checkpoint = None
+    stage_args.push_to_hub = False  # see `hub_checkpoints`: what the Trainer pushes can't be loaded
+    stage_args.hub_token = None  # every checkpoint holds a pickle of these arguments
     # Every stage counts its epochs from 0, and must not see the captions and frames of the one before again.
     seed = args.seed if args.data_seed is None else args.data_seed
     stage_args.data_seed = seed_generator(seed, stage.name).initial_seed() % 2**31
@@ -128,6 +133,26 @@ def find_last_checkpoint(stage_dir: Path) -> str | None:
     return None
 
 
+def find_unfinished(stages: list[Stage], run_dir: Path) -> list[Stage]:
+    """The stages still to run: from the last one that an earlier start of the run has begun."""
+    for number in reversed(range(len(stages))):
+        stage_dir = get_stages_dir(run_dir) / stages[number].name
+        if (stage_dir / "final").is_dir() or find_last_checkpoint(stage_dir):
+            return stages[number:]
+    return stages
+
+
+def place_best_checkpoint(checkpoint: Path) -> None:
+    """Names the best checkpoint by where it lies now: the run may have moved, or come from the Hub."""
+    path = checkpoint / TRAINER_STATE_NAME
+    state = json.loads(path.read_text())
+    if state["best_model_checkpoint"]:
+        state["best_model_checkpoint"] = str(checkpoint.with_name(Path(state["best_model_checkpoint"]).name))
+        partial_path = path.with_suffix(".partial")
+        partial_path.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n")
+        partial_path.replace(path)
+
+
 def run_stage(
     stage: Stage,
     model: PreTrainedModel,
@@ -135,6 +160,7 @@ def run_stage(
     train_records: list[CaptionedVideo],
     validation_records: list[CaptionedVideo],
     args: FPigTrainingArguments,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> PreTrainedModel:
     """
     Trains one stage, or loads its result where an earlier start of the run has finished it.
@@ -148,6 +174,9 @@ def run_stage(
     final_dir = stage_dir / "final"
     if not final_dir.is_dir():
         checkpoint = find_last_checkpoint(stage_dir)
+        if checkpoint and args.should_save:
+            place_best_checkpoint(Path(checkpoint))
+        PartialState().wait_for_everyone()
         trainer = FPigTrainer(
             model=start_stage(stage, model),
             args=configure_stage(stage, args, stage_dir, bool(validation_records)),
@@ -156,6 +185,8 @@ def run_stage(
             validation_records=validation_records,
             generator_only=stage.generator_only,
         )
+        for callback in callbacks:
+            trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=checkpoint)
         partial_dir = stage_dir / "final.partial"
         trainer.save_model(str(partial_dir))

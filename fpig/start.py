@@ -42,7 +42,7 @@ def load_start(args: ModelArguments, captions: Iterable[str]) -> tuple[PreTraine
 
 def load_trained_model(args: ModelArguments) -> tuple[PreTrainedModel, ProcessorMixin]:
     """A trained F-Pig or baseline as it is: its own config decides, except for the loss weight."""
-    model, processor = load_encoder(args.model_name_or_path, trust_remote_code=args.trust_remote_code)
+    model, processor = load_encoder(args.model_name_or_path, args.model_revision, args.trust_remote_code)
     model.config.generation_loss_weight = args.generation_loss_weight
     return model, processor
 
@@ -51,6 +51,7 @@ def load_clip(args: ModelArguments) -> tuple[PreTrainedModel, ProcessorMixin]:
     """F-Pig or a baseline on a CLIP checkpoint, with CLIP's tokenizer."""
     model = FPigModel.from_clip_pretrained(
         args.clip_name_or_path,
+        revision=args.model_revision,
         video_pooling=args.video_pooling,
         num_frames=args.num_frames,
         num_proxy_tokens=args.num_proxy_tokens,
@@ -63,7 +64,7 @@ def load_clip(args: ModelArguments) -> tuple[PreTrainedModel, ProcessorMixin]:
             f"`max_length` is {args.max_length} but the CLIP checkpoint has {limit} positions; pass "
             f"`--max_length {limit}` or less"
         )
-    tokenizer = AutoTokenizer.from_pretrained(args.clip_name_or_path)
+    tokenizer = AutoTokenizer.from_pretrained(args.clip_name_or_path, revision=args.model_revision)
     return model, build_processor(args, tokenizer, model.config.vision_config.image_size)
 
 

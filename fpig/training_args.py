@@ -7,13 +7,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.trainer_utils import HubStrategy
 
-# What a run that goes on may change.
-FREE_SETTINGS = (
-    *("output_dir", "logging_steps", "logging_first_step", "disable_tqdm", "report_to", "run_name"),
-    *("log_level", "dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
-    *("dataloader_pin_memory", "per_device_eval_batch_size", "save_total_limit"),
-)
+from fpig.hub_target import check_repo_id
+
 VIDEO_POOLINGS = ("pseudo_query", "class_token", "mean")
 COUNTS_OF_MODEL = (
     *("num_frames", "num_selected_tokens", "projection_dim", "hidden_size", "num_hidden_layers"),
@@ -40,6 +37,13 @@ class ModelArguments:
         metadata={
             "help": "Trained model to fine-tune: a Hub name or a folder. Its own config decides on its "
             "pooling, frames and sizes; of the settings below generation_loss_weight alone counts."
+        },
+    )
+    model_revision: str | None = field(
+        default=None,
+        metadata={
+            "help": "Branch, tag or commit of the Hub repository that the run starts from; pin the commit "
+            "whose code you have read."
         },
     )
     trust_remote_code: bool = field(
@@ -133,7 +137,7 @@ class FPigTrainingArguments(TrainingArguments):
         default=False,
         metadata={
             "help": "Continue the run in output_dir: finished stages are kept, the unfinished one goes on "
-            "from its last checkpoint."
+            "from its last checkpoint; with push_to_hub from the Hub's where output_dir has none."
         },
     )
     eval_strategy: str = field(
@@ -175,14 +179,27 @@ class FPigTrainingArguments(TrainingArguments):
                 f"`max_steps` is {self.max_steps}; the stages of a run are as long as `tower_epochs`, "
                 "`generator_epochs` and `num_train_epochs` say, which may be fractions: set these"
             )
-        if self.push_to_hub:
-            raise ValueError(
-                "`push_to_hub` is True; publish the release instead, once it is there: "
-                "`hf upload REPOSITORY OUTPUT_DIR`"
-            )
+        self.check_hub_arguments()
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
             if self.__dict__[name] < 1:
                 raise ValueError(f"`{name}` is {self.__dict__[name]}; it must be at least 1")
+
+    def check_hub_arguments(self) -> None:
+        """Refuses what would end in an error, or in nothing pushed, after hours of training."""
+        if not self.push_to_hub:
+            if self.hub_model_id is not None:
+                raise ValueError(
+                    f"`hub_model_id` is {self.hub_model_id!r} but `push_to_hub` is False, and nothing would "
+                    "be pushed: add `--push_to_hub`"
+                )
+            return
+        if self.hub_model_id is None:
+            raise ValueError("`hub_model_id` is None; say where to push: `--hub_model_id organisation/name`")
+        check_repo_id("hub_model_id", self.hub_model_id)
+        if self.hub_strategy == HubStrategy.ALL_CHECKPOINTS:
+            raise ValueError(
+                "`hub_strategy` is 'all_checkpoints'; it must be one of end, every_save, checkpoint"
+            )
 
 
 def parse_arguments(
@@ -263,74 +280,9 @@ def read_value(key: str, value: Any, hint: Any) -> Any:
     return str(value)
 
 
-def get_stages_dir(output_dir: str | Path) -> Path:
-    """Where a run keeps its stages and checkpoints: beside its release, which is published as it is."""
-    output_dir = Path(output_dir).resolve()
-    return output_dir.with_name(f"{output_dir.name}-stages")
-
-
-def resolve_settings(settings: tuple) -> dict[str, Any]:
-    """All settings as plain values, without a secret and what concerns one start alone."""
-    resolved = {}
-    for group in settings:
-        values = group.to_dict() if isinstance(group, TrainingArguments) else dict(group.__dict__)
-        # Nothing is the default of most fields that may hold nothing; of the others it must be written.
-        resolved |= {
-            item.name: values[item.name]
-            for item in fields(group)
-            if item.init and not (values[item.name] is None and item.default is None)
-        }
-    for key in ("hub_token", "local_rank", "resume_from_checkpoint"):  # a secret, and two of this start alone
-        resolved.pop(key, None)
-    return resolved
-
-
-def write_settings(settings: tuple, path: Path, cut_local_paths: bool = False) -> None:
-    """
-    Writes the resolved settings as a YAML file that `parse_arguments` reads again.
-
-    With `cut_local_paths`, for what is published, a path from the root of this machine becomes its last part.
-    """
-    resolved = resolve_settings(settings)
-    if cut_local_paths:
-        resolved = {
-            name: Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value
-            for name, value in resolved.items()
-        }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(resolved, sort_keys=True))
-
-
-def check_settings(settings: tuple, path: Path) -> None:
-    """
-    Refuses to continue a run with other settings than it began with; where it lies and how it is logged and
-    loaded may change.
-
-    Args:
-        settings: those of this start.
-        path: what `write_settings` wrote at the first start.
-
-    Raises:
-        ValueError: one differs; it names the setting and both values.
-    """
-    if not path.is_file():
-        return
-    before, now = yaml.safe_load(path.read_text()), resolve_settings(settings)
-    for name in sorted(before.keys() | now.keys()):
-        if name not in FREE_SETTINGS and before.get(name) != now.get(name):
-            raise ValueError(
-                f"`{name}` is {now.get(name)!r} but the run in {path.parent} began with "
-                f"{before.get(name)!r}; continue it with its own settings, or start another in another "
-                "`--output_dir`"
-            )
-
-
 __all__ = [
     "DataArguments",
     "FPigTrainingArguments",
     "ModelArguments",
-    "check_settings",
-    "get_stages_dir",
     "parse_arguments",
-    "write_settings",
 ]

@@ -100,7 +100,9 @@ class FPigModel(FPigPreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_clip_pretrained(cls, name_or_path: str, **config_overrides: Any) -> "FPigModel":
+    def from_clip_pretrained(
+        cls, name_or_path: str, revision: str | None = None, **config_overrides: Any
+    ) -> "FPigModel":
         """
         Starts from a transformers `CLIPModel` checkpoint: both towers and projections are CLIP's, the
         generator is a second copy of its text tower, the frame token its class embedding; the rest starts as
@@ -108,6 +110,7 @@ class FPigModel(FPigPreTrainedModel):
 
         Args:
             name_or_path: a Hub name or a folder.
+            revision: branch, tag or commit of the repository.
             config_overrides: fields of [`FPigConfig`], for example `num_frames=32`.
 
         Raises:
@@ -119,13 +122,13 @@ class FPigModel(FPigPreTrainedModel):
             raise ValueError(
                 f"`{unknown[0]}` is no field of FPigConfig; the fields of its documentation are allowed"
             )
-        model_type = FPigConfig.get_config_dict(name_or_path)[0].get("model_type")
+        model_type = FPigConfig.get_config_dict(name_or_path, revision=revision)[0].get("model_type")
         if model_type != "clip":  # transformers would load it all the same, with random weights in the gaps
             raise ValueError(
                 f"`name_or_path` is {name_or_path!r}, a checkpoint of type {model_type!r}; pass one of type "
                 "'clip', or load a trained F-Pig through `from_pretrained`"
             )
-        clip = CLIPModel.from_pretrained(name_or_path)
+        clip = CLIPModel.from_pretrained(name_or_path, revision=revision)
         clip_fields = read_clip_config(clip)
         decided = sorted(set(config_overrides) & set(clip_fields))
         if decided:

@@ -5,6 +5,15 @@ import os
 # Before torch and huggingface_hub are imported; subprocesses inherit them.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_XET"] = "1"
+
+from pathlib import Path
+
+from hub_server import TOKEN, Hub, start_server
+
+# A Hub of our own; `online` lets a test reach it. The client fixes its address when it is imported.
+HUB_SERVER = start_server()
+os.environ["HF_ENDPOINT"] = HUB_SERVER.url
 
 import pytest
 import torch
@@ -124,3 +133,35 @@ def model(processor):
     from toys import make_model
 
     return make_model(processor)
+
+
+@pytest.fixture
+def hub():
+    """What is on our Hub: nothing yet; see `hub_server`."""
+    HUB_SERVER.hub = Hub(url=HUB_SERVER.url)
+    return HUB_SERVER.hub
+
+
+@pytest.fixture
+def online(hub, monkeypatch, tmp_path):
+    """The Hub, for this very process, with a token; pauses between tries take no time."""
+    from huggingface_hub import constants
+
+    from fpig import publishing
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(publishing.time, "sleep", lambda seconds: None)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    return hub
+
+
+@pytest.fixture(scope="module")
+def release(processor, model, tmp_path_factory):
+    """A release folder of the tiny model."""
+    from fpig.hub import write_release
+
+    folder = tmp_path_factory.mktemp("releases") / "fpig-toy"
+    write_release(folder, model, processor, None, Path(__file__).parents[1] / "model_card.md")
+    return folder

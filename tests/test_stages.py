@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from toys import make_model, make_processor, make_records
 from transformers import set_seed
 
+from fpig.settings import get_stages_dir
 from fpig.stages import (
     Stage,
     check_run_folder,
@@ -18,7 +19,7 @@ from fpig.stages import (
     start_stage,
 )
 from fpig.trainer import FPigTrainer
-from fpig.training_args import FPigTrainingArguments, get_stages_dir
+from fpig.training_args import FPigTrainingArguments
 
 HYBRID = "pseudo_query"
 TOWERS = Stage("towers", 1, 1e-3, "class_token")

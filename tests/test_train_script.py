@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fpig.settings import get_stages_dir
 from fpig.shapes import make_shapes
-from fpig.training_args import get_stages_dir
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = {

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fpig.training_args import VIDEO_POOLINGS, check_settings, parse_arguments, write_settings
+from fpig.settings import check_settings, write_settings
+from fpig.training_args import VIDEO_POOLINGS, parse_arguments
 from modeling_fpig import configuration_fpig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -142,7 +143,7 @@ def test_bad_yaml_is_refused(refuse, config, message):
         ),
         (("--train_split=", "--validation_split="), "takes all videos, but `test_split` is 'test' and would"),
         (("--max_steps=5",), "`max_steps` is 5; the stages of a run are as long as `tower_epochs`"),
-        (("--push_to_hub",), "`push_to_hub` is True; publish the release instead"),
+        (("--push_to_hub",), "`hub_model_id` is None; say where to push"),
         (("--num_frames=0",), "`num_frames` is 0; it must be at least 1"),
         (("--hidden_size=-4",), "`hidden_size` is -4; it must be at least 1"),
         (("--num_attention_heads=0",), "`num_attention_heads` is 0; it must be at least 1"),
