@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent
 DEFAULT_CONFIG = ROOT / "configs" / "shapes.yaml"
 CARD_TEMPLATE = ROOT / "model_card.md"
+METHOD_FIGURE = ROOT / "docs" / "method.png"
 
 
 def load_splits(
@@ -51,7 +52,8 @@ def train(
     from fpig.evaluation import describe_results, evaluate_retrieval
     from fpig.hub import write_release
     from fpig.stages import check_run_folder, plan_stages, run_stage
-    from fpig.start import load_start
+    from fpig.start import get_base_model, load_start
+    from fpig.training_record import describe_training
 
     run_dir = Path(training_args.output_dir)
     splits = load_splits(data_args, training_args)
@@ -74,7 +76,7 @@ def train(
         set_seed(training_args.seed)
         validation_records = splits.get("validation", []) if stage is stages[-1] else []
         model = run_stage(stage, model, processor, splits["train"], validation_records, training_args)
-    results = None
+    results = {}
     if splits.get("test"):
         measured = evaluate_retrieval(
             model.to(training_args.device),
@@ -85,7 +87,17 @@ def train(
         )
         results = describe_results(measured, data_args.dataset, data_args.test_split)
     if training_args.should_save:
-        write_release(run_dir, model, processor, results, CARD_TEMPLATE)
+        finals = [get_stages_dir(run_dir) / stage.name / "final" for stage in stages]
+        results["training"] = describe_training(settings, splits, finals, model.config, processor)
+        write_release(
+            run_dir,
+            model,
+            processor,
+            results,
+            CARD_TEMPLATE,
+            base_model=get_base_model(model_args),
+            method_figure=METHOD_FIGURE,
+        )
         write_settings(settings, run_dir / "settings.yaml", cut_local_paths=True)
         print(f"Released to {run_dir}")
 

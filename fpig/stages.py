@@ -12,6 +12,7 @@ from fpig.datasets import CaptionedVideo
 from fpig.sampler import seed_generator
 from fpig.trainer import FPigTrainer
 from fpig.training_args import FPigTrainingArguments, get_stages_dir
+from fpig.training_record import TrainingClock, write_stage_record
 from modeling_fpig import FPigConfig, FPigModel
 
 
@@ -156,10 +157,13 @@ def run_stage(
             validation_records=validation_records,
             generator_only=stage.generator_only,
         )
+        clock = TrainingClock()
+        trainer.add_callback(clock)
         trainer.train(resume_from_checkpoint=checkpoint)
         partial_dir = stage_dir / "final.partial"
         trainer.save_model(str(partial_dir))
         if trainer.is_world_process_zero():
+            write_stage_record(partial_dir, stage, trainer, clock)
             partial_dir.replace(final_dir)  # a folder named final is a whole one
         trainer.accelerator.wait_for_everyone()
     # Loaded even where it was trained just now: what is measured is what is released, to the last bit.
