@@ -6,6 +6,7 @@ Trains F-Pig, or one of its two-tower baselines, and leaves a folder that `AutoM
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from fpig.training_args import parse_arguments
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from transformers import TrainerCallback
+    from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 
     from fpig.datasets import CaptionedVideo
     from fpig.hub_target import HubTarget
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent
 DEFAULT_CONFIG = ROOT / "configs" / "shapes.yaml"
 CARD_TEMPLATE = ROOT / "model_card.md"
+METHOD_FIGURE = ROOT / "docs" / "method.png"
 
 
 def load_splits(
@@ -101,6 +103,45 @@ def prepare_run(settings: tuple, stages: "list[Stage]") -> "list[Stage]":
     return find_unfinished(stages, run_dir)
 
 
+def write_progress(settings: tuple, processor: "ProcessorMixin", folder: Path, progress: str) -> None:
+    """Card and settings of a checkpoint that is pushed while training goes on."""
+    from transformers import AutoConfig
+
+    from fpig.card import copy_method_figure, write_model_card
+    from fpig.start import get_base_model
+
+    model_args, _, training_args = settings
+    config = AutoConfig.from_pretrained(folder)
+    copy_method_figure(folder, config, METHOD_FIGURE)
+    write_settings(settings, folder / "settings.yaml", is_public=True)
+    card = {"repository": training_args.hub_model_id, "base_model": get_base_model(model_args)}
+    write_model_card(folder, config, processor, None, CARD_TEMPLATE, **card, progress=progress)
+
+
+def release(settings: tuple, results: dict, model: "PreTrainedModel", processor: "ProcessorMixin") -> None:
+    """Writes the release, and publishes it where the settings say so."""
+    from fpig.hub import write_release
+    from fpig.publishing import publish_release
+    from fpig.start import get_base_model
+
+    model_args, _, training_args = settings
+    run_dir = Path(training_args.output_dir)
+    card = {"repository": training_args.hub_model_id, "base_model": get_base_model(model_args)}
+    write_release(run_dir, model, processor, results, CARD_TEMPLATE, **card, method_figure=METHOD_FIGURE)
+    write_settings(settings, run_dir / "settings.yaml", is_public=True)
+    print(f"Released to {run_dir}")
+    target = make_hub_target(training_args)
+    if target is not None:
+        try:
+            commit = publish_release(run_dir, target, "Release")
+        except (OSError, ValueError) as error:
+            raise SystemExit(
+                f"error: {error}\n"
+                f"The release is in {run_dir}; `fpig push {run_dir} {target.repo_id}` tries again"
+            ) from error
+        print(f"Published {target.api.endpoint}/{target.repo_id} at {commit}")
+
+
 def train(
     model_args: "ModelArguments", data_args: "DataArguments", training_args: "FPigTrainingArguments"
 ) -> None:
@@ -108,31 +149,25 @@ def train(
     from transformers import set_seed
 
     from fpig.evaluation import describe_results, evaluate_retrieval
-    from fpig.hub import write_release
-    from fpig.publishing import publish_release
     from fpig.stages import plan_stages, run_stage
     from fpig.start import load_start
+    from fpig.training_record import describe_training
 
-    run_dir = Path(training_args.output_dir)
+    settings = (model_args, data_args, training_args)
     splits = load_splits(data_args, training_args)
     set_seed(training_args.seed)
     captions = [caption for video in splits["train"] for caption in video.captions]
     model, processor = load_start(model_args, captions)
     has_trained_towers = bool(model_args.clip_name_or_path or model_args.model_name_or_path)
     stages = plan_stages(model.config.video_pooling, has_trained_towers, training_args)
-    settings = (model_args, data_args, training_args)
-
-    def write_documents(folder: Path, progress: str) -> None:
-        write_settings(settings, folder / "settings.yaml", is_public=True)
-
+    callbacks = make_callbacks(training_args, partial(write_progress, settings, processor))
     for stage in prepare_run(settings, stages):
         set_seed(training_args.seed)
         validation_records = splits.get("validation", []) if stage is stages[-1] else []
-        callbacks = make_callbacks(training_args, write_documents)
         model = run_stage(
             stage, model, processor, splits["train"], validation_records, training_args, callbacks
         )
-    results = None
+    results = {}
     if splits.get("test"):
         measured = evaluate_retrieval(
             model.to(training_args.device),
@@ -143,13 +178,9 @@ def train(
         )
         results = describe_results(measured, data_args.dataset, data_args.test_split)
     if training_args.should_save:
-        write_release(run_dir, model, processor, results, CARD_TEMPLATE)
-        write_settings(settings, run_dir / "settings.yaml", is_public=True)
-        print(f"Released to {run_dir}")
-        if training_args.push_to_hub:
-            target = make_hub_target(training_args)
-            commit = publish_release(run_dir, target, "Release")
-            print(f"Published {target.api.endpoint}/{target.repo_id} at {commit}")
+        stage_dirs = [get_stages_dir(training_args.output_dir) / stage.name for stage in stages]
+        results["training"] = describe_training(settings, splits, stage_dirs, model.config, processor)
+        release(settings, results, model, processor)
 
 
 def main() -> None:

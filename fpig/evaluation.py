@@ -98,13 +98,18 @@ def evaluate_retrieval(
     )
 
 
+def cut_local_path(source: str) -> str:
+    """A path on this machine as the public may see it, its last part; a name of the Hub as it is."""
+    return Path(source).resolve().name if Path(source).exists() else source
+
+
 def describe_results(results: RetrievalResults, dataset: str, split: str | None) -> dict[str, Any]:
     """
     The results as plain values for `results.json` and the model card: what was measured, on what, how, with
     which versions and when. A path on this machine is cut to its last part, as the card is public.
     """
     return {
-        "dataset": Path(dataset).resolve().name if Path(dataset).exists() else dataset,
+        "dataset": cut_local_path(dataset),
         "split": split,
         "num_captions": len(results.captions),
         "num_videos": len(results.video_embeds),
@@ -117,4 +122,4 @@ def describe_results(results: RetrievalResults, dataset: str, split: str | None)
     }
 
 
-__all__ = ["RetrievalResults", "describe_results", "evaluate_retrieval"]
+__all__ = ["RetrievalResults", "cut_local_path", "describe_results", "evaluate_retrieval"]

@@ -18,6 +18,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from fpig.hub_target import HubTarget
 from fpig.publishing import commit_release, get_reason, list_release_files, name_hub_errors, retry
+from fpig.training_record import RECORD_NAME
 
 LAST_CHECKPOINT = "last-checkpoint"
 # A pickle of all arguments, with paths and the token: nothing reads it, and nobody else should.
@@ -113,6 +114,8 @@ def link_state(stage_dir: Path, checkpoint: Path, folder: Path) -> None:
     best = Path(state["best_model_checkpoint"] or checkpoint)
     if best.name != checkpoint.name:
         link_files(best, folder / stage_dir.name / best.name, list_release_files(best))
+    for record in stage_dir.parent.glob(f"*/{RECORD_NAME}"):  # what the stages before it took
+        link_files(record.parent, folder / record.parent.name, [RECORD_NAME])
     if state["best_model_checkpoint"]:
         state["best_model_checkpoint"] = best.name  # its path is nobody's business
     (place / TRAINER_STATE_NAME).write_text(json.dumps(state, indent=2) + "\n")

@@ -15,6 +15,7 @@ from fpig.sampler import seed_generator
 from fpig.settings import get_stages_dir
 from fpig.trainer import FPigTrainer
 from fpig.training_args import FPigTrainingArguments
+from fpig.training_record import TrainingClock, write_stage_record
 from modeling_fpig import FPigConfig, FPigModel
 
 
@@ -185,12 +186,14 @@ def run_stage(
             validation_records=validation_records,
             generator_only=stage.generator_only,
         )
-        for callback in callbacks:
+        clock = TrainingClock()
+        for callback in (clock, *callbacks):
             trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=checkpoint)
         partial_dir = stage_dir / "final.partial"
         trainer.save_model(str(partial_dir))
         if trainer.is_world_process_zero():
+            write_stage_record(stage_dir, stage, trainer, clock)
             partial_dir.replace(final_dir)  # a folder named final is a whole one
         trainer.accelerator.wait_for_everyone()
     # Loaded even where it was trained just now: what is measured is what is released, to the last bit.

@@ -1,6 +1,7 @@
 """Where a training run starts: CLIP, a trained F-Pig, or a small model with random weights."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedModel, ProcessorMixin
 
@@ -38,6 +39,12 @@ def load_start(args: ModelArguments, captions: Iterable[str]) -> tuple[PreTraine
         reason = " ".join(str(error).split())  # transformers spreads it over several lines
         raise OSError(f"`{name}` is {args.__dict__[name]!r} and can't be loaded: {reason}") from error
     return build_small_model(args, captions)
+
+
+def get_base_model(args: ModelArguments) -> str | None:
+    """The Hub's name of the checkpoint that a run starts from; `None` for a folder or random weights."""
+    name = args.clip_name_or_path or args.model_name_or_path
+    return None if not name or Path(name).exists() else name
 
 
 def load_trained_model(args: ModelArguments) -> tuple[PreTrainedModel, ProcessorMixin]:
@@ -107,4 +114,4 @@ def build_processor(args: ModelArguments, tokenizer: object, image_size: int) ->
     return FPigProcessor(video_processor=video_processor, tokenizer=tokenizer, max_length=args.max_length)
 
 
-__all__ = ["load_start"]
+__all__ = ["get_base_model", "load_start"]
