@@ -32,7 +32,7 @@ for revision in sys.argv[2:]:
         norms = model.encode_text(**processor(text=["a red ring grows", "a ring"])).norm(dim=-1)
         videos = torch.zeros(1, 6, 3, 40, 40, dtype=torch.uint8)
         norms = torch.cat([norms, model.encode_video(**processor(videos=[videos[0]])).norm(dim=-1)])
-    assert type(model).__module__.startswith("transformers_modules.org.tiny."), type(model).__module__
+    assert type(model).__module__.startswith("transformers_modules.org."), type(model).__module__
     print(revision, model.config.video_pooling, torch.allclose(norms, torch.ones(3)))
 """
 
@@ -98,7 +98,7 @@ def test_every_commit_loads_in_a_fresh_process(server, whole_run, tmp_path):
     ]
     for commit in commits:
         card = commit.files["README.md"].content.decode()
-        assert f"{commit.message}." in card if commit.message != "Release" else "in progress" not in card
+        assert commit.message in card if commit.message != "Release" else "in progress" not in card
     assert f"Published {server.url}/org/tiny at {commits[-1].sha}" in done.stdout
 
 
@@ -148,7 +148,8 @@ def test_killed_run_goes_on_from_the_hub_on_another_machine(server, config, whol
     assert process.wait(timeout=240) == -signal.SIGKILL
     server.hub.after_commit = None
     repository = server.hub.repositories["models", name]
-    (loaded,) = load_commits(server, tmp_path / "home", name, repository.commits[-1:]) if False else [None]
+    loaded = load_commits(server, tmp_path / "second_home", name, repository.commits[-1:])
+    assert loaded == [[repository.branches["main"].sha, "pseudo_query", "True"]]
     files = repository.branches["main"].files
     assert "last-checkpoint/joint/checkpoint-8/optimizer.pt" in files
     assert not (tmp_path / "first").exists()
@@ -167,7 +168,9 @@ def test_killed_run_goes_on_from_the_hub_on_another_machine(server, config, whol
         json.loads((elsewhere / "results.json").read_text())["metrics"]
         == (json.loads((whole_dir / "results.json").read_text())["metrics"])
     )
-    assert not (get_stages_dir(elsewhere) / "towers").exists()
+    assert not (get_stages_dir(elsewhere) / "towers" / "final").exists()
+    stages = json.loads((elsewhere / "results.json").read_text())["training"]["stages"]
+    assert [stage["name"] for stage in stages] == ["towers", "generator", "joint"]
     files = repository.branches["main"].files
     assert not [name for name in files if name.startswith("last-checkpoint")]
     assert files["model.safetensors"] == whole_repository.branches["main"].files["model.safetensors"]
@@ -191,7 +194,8 @@ def test_downloaded_model_is_fine_tuned_and_pushed_with_its_code(server, config,
     assert {name: files[name] for name in code} == {name: original[name] for name in code}
     assert files["model.safetensors"] != original["model.safetensors"]
     card = files["README.md"].content.decode()
-    assert "base_model: org/tiny\nbase_model_relation: finetune\n" in card
+    assert "\nbase_model: org/tiny\n" in card
+    assert "\nbase_model_relation: finetune\n" in card
     assert re.search(rf"model_revision: '?{revision}", files["settings.yaml"].content.decode())
 
 
