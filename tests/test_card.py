@@ -3,6 +3,8 @@
 import copy
 import json
 import re
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -294,6 +296,17 @@ def test_figure_is_f_pigs_alone(write_card, folder, card):
 def test_figure_is_small_enough_for_a_card():
     assert METHOD_FIGURE.read_bytes().startswith(b"\x89PNG")
     assert METHOD_FIGURE.stat().st_size < 200_000
+
+
+def test_figure_is_what_its_script_draws(tmp_path):
+    """Of the same size, that is: another matplotlib may set its letters a little differently."""
+    pytest.importorskip("matplotlib")
+    command = [sys.executable, str(ROOT / "docs" / "draw_method.py"), str(tmp_path / "drawn.png")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    drawn, committed = (tmp_path / "drawn.png").read_bytes(), METHOD_FIGURE.read_bytes()
+    assert drawn[:24] == committed[:24]  # the header ends with width and height
+    assert 0.8 < len(drawn) / len(committed) < 1.25
 
 
 def test_baselines_cards_do_not_pass_for_f_pigs(write_card, card):
