@@ -63,7 +63,6 @@ def write_model_card(
     results = results or {}
     name = (repository or folder.name).split("/")[-1]
     method, method_url = METHODS[config.video_pooling]
-    has_figure = config.video_pooling == "pseudo_query" and (folder / FIGURE_NAME).is_file()
     training = results.get("training")
     card = ModelCard.from_template(
         make_card_data(name, results, base_model),
@@ -75,7 +74,7 @@ def write_model_card(
         video_pooling=config.video_pooling,
         method=method,
         method_url=method_url,
-        figure=FIGURE_NAME if has_figure else None,
+        figure=FIGURE_NAME if (folder / FIGURE_NAME).is_file() else None,
         num_frames=config.num_frames,
         image_size=config.vision_config.image_size,
         max_length=processor.max_length,

@@ -111,7 +111,8 @@ def describe_hardware(args: FPigTrainingArguments) -> Hardware:
 
 def read_power_limit(uuid: str) -> float | None:
     """The power limit in watts of the GPU `uuid`; `None` if `nvidia-smi` is not there or does not say."""
-    command = ["nvidia-smi", f"--id=GPU-{uuid}", "--query-gpu=power.limit", "--format=csv,noheader,nounits"]
+    gpu = f"GPU-{uuid.removeprefix('GPU-')}"  # torch leaves out the word that nvidia-smi wants
+    command = ["nvidia-smi", f"--id={gpu}", "--query-gpu=power.limit", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
         return float(done.stdout)  # a board without a limit says [N/A]

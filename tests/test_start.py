@@ -12,7 +12,7 @@ from huggingface_hub.errors import StrictDataclassError
 from toys import CAPTIONS, make_model, make_processor, write_clip
 from transformers import CLIPConfig, CLIPModel
 
-from fpig.start import load_start
+from fpig.start import get_base_model, load_start
 from fpig.tokenizer import train_tokenizer
 from fpig.training_args import DataArguments, FPigTrainingArguments, ModelArguments
 
@@ -240,3 +240,12 @@ def test_train_script_refuses_sizes_that_do_not_fit_in_one_line(script, clip, tm
     assert error.value.code.startswith("error: ")
     assert "`num_selected_tokens` is 13; 3 frames of 4 patches have only 12" in error.value.code
     assert not run_dir.exists()
+
+
+def test_base_model_is_a_name_of_the_hub_and_no_folder(tmp_path):
+    assert get_base_model(ModelArguments()) is None
+    clip = "openai/clip-vit-base-patch32"
+    assert get_base_model(ModelArguments(clip_name_or_path=clip)) == clip
+    assert get_base_model(ModelArguments(model_name_or_path="someone/fpig")) == "someone/fpig"
+    assert get_base_model(ModelArguments(clip_name_or_path=str(tmp_path))) is None
+    assert get_base_model(ModelArguments(model_name_or_path=str(tmp_path))) is None

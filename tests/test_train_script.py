@@ -97,11 +97,35 @@ def test_run_leaves_a_release(finished_run, dataset):
     assert settings["dataset"] == dataset.name
     assert json.loads((run_dir / "config.json").read_text())["video_pooling"] == "pseudo_query"
     # All of it may be published: no checkpoints, and no path of this machine.
-    assert all(path.is_file() for path in run_dir.iterdir())
-    texts = [path.read_text() for path in run_dir.iterdir() if path.suffix != ".safetensors"]
+    files = [path for path in run_dir.rglob("*") if path.is_file()]
+    assert {path.parent.name for path in files} == {run_dir.name, ".eval_results"}
+    texts = [path.read_text() for path in files if path.suffix not in (".safetensors", ".png")]
     assert not any(str(run_dir.parent) in text or str(dataset.parent) in text for text in texts)
     settings = yaml.safe_load((get_stages_dir(run_dir) / "settings.yaml").read_text())
     assert settings["dataset"] == str(dataset)
+
+
+def test_run_tells_what_it_took(finished_run, dataset):
+    run_dir, _ = finished_run
+    training = json.loads((run_dir / "results.json").read_text())["training"]
+    stages = training["stages"]
+    assert [(stage["name"], stage["num_steps"]) for stage in stages] == [
+        ("towers", 5),
+        ("generator", 5),
+        ("joint", 10),
+    ]
+    assert all(stage["seconds"] > 0 for stage in stages)
+    assert training["seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages))
+    assert training["splits"]["train"] == {"num_videos": 40, "num_captions": 200}
+    assert (training["dataset"], training["start"]) == (dataset.name, "random weights")
+    card = (run_dir / "README.md").read_text()
+    times = ", ".join(f"{stage['name']} {stage['seconds']:.1f} s" for stage in stages)
+    assert f"- Time: {training['seconds']:.1f} s ({training['hours']:.2f} h): {times}." in card
+    assert f"about {training['energy']['watt_hours']:.2f} Wh" in card
+    assert "\n| joint | 2 | 10 | 0.001 |\n" in card
+    assert "\n| `seed` | 3 |\n" in card
+    assert "](method.png)" in card
+    assert (run_dir / "method.png").is_file()
 
 
 def test_stages_log_their_own_losses(finished_run):
