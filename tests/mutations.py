@@ -538,7 +538,7 @@ RUNS = (
     ),
     Mutation(
         "run goes on with other settings",
-        "fpig/training_args.py",
+        "fpig/settings.py",
         "if name not in FREE_SETTINGS and",
         "if name in FREE_SETTINGS and",
         "tests/test_training_args.py::test_run_goes_on_with_its_own_settings_alone",
@@ -567,7 +567,7 @@ RUNS = (
     ),
     Mutation(
         "token written beside the weights",
-        "fpig/training_args.py",
+        "fpig/settings.py",
         '("hub_token", "local_rank", "resume_from_checkpoint")',
         '("local_rank", "resume_from_checkpoint")',
         "tests/test_training_args.py::test_written_settings_are_read_back",
@@ -815,6 +815,85 @@ PROCESSING = (
     ),
 )
 
+PUSHES = (
+    Mutation(
+        "published without a trial",
+        "fpig/publishing.py",
+        "check_published(commit_release(folder, target, message, TRIAL_BRANCH), target, expected)",
+        "commit_release(folder, target, message, TRIAL_BRANCH)",
+        "tests/test_push.py::test_hub_that_changes_the_weights_is_found_out",
+    ),
+    Mutation(
+        "files of the release before stay",
+        "fpig/publishing.py",
+        "operations = [CommitOperationDelete(path_in_repo=name) for name in stale]",
+        "operations = []",
+        "tests/test_push.py::test_new_release_takes_the_old_ones_files_away",
+    ),
+    Mutation(
+        "everything in the folder is published",
+        "fpig/publishing.py",
+        "return [path for path in paths if matches(path, RELEASE_PATTERNS)]",
+        "return paths",
+        "tests/test_push.py::test_release_files_are_named_by_what_they_are",
+    ),
+    Mutation(
+        "repository of another model overwritten",
+        "fpig/publishing.py",
+        'if others and model_type != "fpig":',
+        'if others and model_type == "none":',
+        "tests/test_push.py::test_other_content_on_the_hub_is_not_overwritten",
+    ),
+    Mutation(
+        "no second try",
+        "fpig/publishing.py",
+        "RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)",
+        "RETRIED_STATUSES = ()",
+        "tests/test_push.py::test_hub_that_is_down_for_a_moment",
+    ),
+    Mutation(
+        "silent Hub waited for",
+        "fpig/publishing.py",
+        "    get_session().timeout = ANSWER_SECONDS\n    return call()",
+        "    get_session().timeout = 5.0\n    return call()",
+        "tests/test_push.py::test_hub_that_does_not_answer",
+    ),
+    Mutation(
+        "card's example loads a folder that its reader lacks",
+        "fpig/publishing.py",
+        'from_pretrained("{repo_id}"',
+        'from_pretrained("{folder.name}"',
+        "tests/test_push.py::test_pushed_folder_loads_in_a_fresh_process",
+    ),
+    Mutation(
+        "pickle of the arguments pushed",
+        "fpig/hub_checkpoints.py",
+        'PRIVATE_FILES = ("training_args.bin",)',
+        "PRIVATE_FILES = ()",
+        "tests/test_train_push.py::test_commits_tell_nothing_of_the_machine",
+    ),
+    Mutation(
+        "token in every checkpoint's pickle",
+        "fpig/stages.py",
+        "    stage_args.hub_token = None",
+        "    stage_args.hub_token = args.hub_token",
+        "tests/test_train_push.py::test_commits_tell_nothing_of_the_machine",
+    ),
+    Mutation(
+        "best checkpoint not pushed with the last",
+        "fpig/hub_checkpoints.py",
+        "if best.name != checkpoint.name:",
+        "if best.name == checkpoint.name:",
+        "tests/test_train_push.py::test_killed_run_goes_on_from_the_hub_on_another_machine",
+    ),
+    Mutation(
+        "checkpoints pushed without a card",
+        "fpig/hub_checkpoints.py",
+        "        self.write_documents(snapshot, progress)\n",
+        "        (snapshot / 'settings.yaml').write_text('')\n",
+        "tests/test_train_push.py::test_every_commit_loads_in_a_fresh_process",
+    ),
+)
 MUTATIONS = (
     *VIDEO,
     *SELECTION_AND_GENERATOR,
@@ -826,6 +905,7 @@ MUTATIONS = (
     *RANKS,
     *RUNS,
     *PROCESSING,
+    *PUSHES,
 )
 
 

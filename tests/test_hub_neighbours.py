@@ -12,7 +12,8 @@ LOAD_METRIC = """
 import evaluate
 
 metric = evaluate.load("org/video_retrieval")
-results = metric.compute(predictions=[[0.9, 0.2, 0.1], [0.3, 0.8, 0.1], [0.2, 0.7, 0.4]], references=[0, 1, 2])
+scores = [[0.9, 0.2, 0.1], [0.3, 0.8, 0.1], [0.2, 0.7, 0.4]]
+results = metric.compute(predictions=scores, references=[0, 1, 2])
 print(type(metric).__module__.split(".")[0], results["t2v_R@1"], results["t2v_MdR"], results["v2t_R@1"])
 """
 PUSH_DATASET = """

@@ -73,6 +73,7 @@ def test_pushed_folder_loads_in_a_fresh_process(hub, home, folder, model, proces
     assert "left out, no part of a release: .env, holiday.mp4, optimizer.pt, training_args.bin" in done.stderr
     assert set(repository.branches) == {"main"}
     assert not repository.private
+    assert "POST /api/validate-yaml" in [request for request, _ in hub.requests]
     names = set(list_release_files(folder))
     assert set(head.files) == names | {".gitattributes"}
     for name in names - {"README.md"}:

@@ -21,6 +21,7 @@ from fpig.shapes import make_shapes
 from fpig.stages import find_last_checkpoint, place_best_checkpoint
 
 PUSH = ("--push_to_hub", "--hub_model_id=org/tiny", "--hub_strategy=checkpoint", "--hub_always_push")
+PUSH += (f"--hub_token={TOKEN}",)
 LOAD_ALL = """
 import sys, torch
 from transformers import AutoModel, AutoProcessor

@@ -10,8 +10,9 @@ import pytest
 import torch
 from toys import make_model, make_records
 
+from fpig.settings import get_stages_dir
 from fpig.stages import Stage, run_stage
-from fpig.training_args import DataArguments, FPigTrainingArguments, ModelArguments, get_stages_dir
+from fpig.training_args import DataArguments, FPigTrainingArguments, ModelArguments
 from fpig.training_record import (
     Hardware,
     TrainingClock,
@@ -60,7 +61,7 @@ def test_stage_is_recorded_beside_its_model(run_joint, make_args):
     run_joint()
     elapsed = time.monotonic() - start
     stage_dir = get_stages_dir(make_args().output_dir) / "joint"
-    record = json.loads((stage_dir / "final" / "training.json").read_text())
+    record = json.loads((stage_dir / "training.json").read_text())
     assert (record["name"], record["num_epochs"], record["learning_rate"]) == ("joint", 2, 1e-3)
     assert record["num_steps"] == 4
     checkpoints = [read_seconds(stage_dir / f"checkpoint-{step}") for step in (2, 4)]
@@ -94,7 +95,7 @@ def test_resumed_stage_goes_on_counting(run_joint, killed_dir):
     start = time.monotonic()
     run_joint()
     elapsed = time.monotonic() - start
-    record = json.loads((killed_dir / "final" / "training.json").read_text())
+    record = json.loads((killed_dir / "training.json").read_text())
     assert record["num_steps"] == 4
     assert attributes["seconds"] < record["seconds"] < attributes["seconds"] + elapsed
     assert attributes["seconds"] < read_seconds(killed_dir / "checkpoint-4") < record["seconds"]
