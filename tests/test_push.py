@@ -97,6 +97,42 @@ def test_pushed_folder_loads_in_a_fresh_process(hub, home, folder, model, proces
     torch.testing.assert_close(load_file(output)["embeds"], expected, rtol=0, atol=1e-6)
 
 
+PUSH_AGAIN = """
+from transformers import AutoModel, AutoProcessor
+
+model = AutoModel.from_pretrained("org/toy", trust_remote_code=True)
+model.logit_scale.data += 1
+model.push_to_hub("org/again")
+AutoProcessor.from_pretrained("org/toy", trust_remote_code=True).push_to_hub("org/again")
+"""
+
+
+def test_downloaded_model_that_its_user_pushes_takes_its_code_along(online, quick, folder, tmp_path):
+    """By transformers' own `push_to_hub`, on a machine that has never seen this project."""
+    publish_release(folder, HubTarget("org/toy"), "Release")
+    outputs = []
+    for code in (PUSH_AGAIN, FRESH_PROCESS):
+        output = tmp_path / "embeds.safetensors"
+        command = [sys.executable, "-P", "-c", code, "org/again", "main", str(output)]
+        environment = online.make_environment(str(tmp_path / f"home{len(outputs)}"))
+        environment.pop("PYTHONPATH", None)
+        outputs.append(
+            subprocess.run(
+                command,
+                env=environment,
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+        )
+        assert outputs[-1].returncode == 0, outputs[-1].stderr
+    assert outputs[-1].stdout == "transformers_modules\n"
+    code_files = {name for name in list_release_files(folder) if name.endswith("_fpig.py")}
+    assert code_files <= set(get_repository(online, "org/again").branches["main"].files)
+
+
 def test_private_branch_and_nothing_of_the_token(hub, home, folder):
     done = push(hub, home, folder, "org/toy", "--private", "--revision", "v1", "--commit_message", "First")
     assert done.returncode == 0, done.stderr
