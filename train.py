@@ -78,20 +78,17 @@ def make_callbacks(
 
 
 def prepare_run(settings: tuple, stages: "list[Stage]") -> "list[Stage]":
-    """Refuses a folder or repository that is not this run's, and says which stages are still to run."""
+    """Refuses a folder that is not this run's, fetches what the Hub has of it, says which stages are left."""
     from accelerate import PartialState
 
     from fpig.hub_checkpoints import fetch_last_checkpoint
-    from fpig.publishing import prepare_repository
     from fpig.stages import check_run_folder, find_unfinished
 
     training_args = settings[-1]
     run_dir = Path(training_args.output_dir)
     settings_path = get_stages_dir(run_dir) / "settings.yaml"
     target = make_hub_target(training_args)
-    with training_args.main_process_first(desc="preparing the repository"):
-        if target is not None and training_args.should_save:
-            prepare_repository(target)
+    with training_args.main_process_first(desc="fetching the last checkpoint"):
         if target is not None and training_args.resume_from_checkpoint and not settings_path.exists():
             fetch_last_checkpoint(target, get_stages_dir(run_dir))
     check_run_folder(run_dir, training_args.resume_from_checkpoint)
@@ -149,11 +146,15 @@ def train(
     from transformers import set_seed
 
     from fpig.evaluation import describe_results, evaluate_retrieval
+    from fpig.publishing import prepare_repository
     from fpig.stages import plan_stages, run_stage
     from fpig.start import load_start
     from fpig.training_record import describe_training
 
     settings = (model_args, data_args, training_args)
+    target = make_hub_target(training_args)
+    if target is not None and training_args.should_save:
+        prepare_repository(target)  # what is wrong with it should not be found out after the training
     splits = load_splits(data_args, training_args)
     set_seed(training_args.seed)
     captions = [caption for video in splits["train"] for caption in video.captions]
