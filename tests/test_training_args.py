@@ -191,7 +191,7 @@ def test_settings_that_hold_nothing_or_many_things_are_read_back(parse, tmp_path
 
 def test_published_settings_name_no_place_on_this_machine(parse, tmp_path):
     settings = parse({}, f"--dataset={tmp_path / 'clips.csv'}", "--output_dir=outputs/x")
-    write_settings(settings, tmp_path / "settings.yaml", cut_local_paths=True)
+    write_settings(settings, tmp_path / "settings.yaml", is_public=True)
     written = yaml.safe_load((tmp_path / "settings.yaml").read_text())
     assert (written["dataset"], written["output_dir"]) == ("clips.csv", "outputs/x")
 
