@@ -15,7 +15,7 @@ LIBRARY_FOLDERS = (*HUB_FOLDERS, "fpig", "metrics/video_retrieval")
 SCRIPTS = sorted(path.name for path in ROOT.glob("*.py"))
 SOURCES = sorted(
     str(path.relative_to(ROOT))
-    for folder in (*LIBRARY_FOLDERS, "benchmarks", "docs")
+    for folder in (*LIBRARY_FOLDERS, "benchmarks", "docs", "examples")
     for path in (ROOT / folder).rglob("*.py")
 )
 SOURCES += SCRIPTS
