@@ -5,6 +5,7 @@ import sys
 
 COMMANDS = {
     "search": ("fpig.search", "find videos of a folder by a sentence"),
+    "index": ("fpig.index", "encode a folder of videos once"),
     "demo": ("fpig.demo", "a page that searches videos and shows why they were found"),
     "push": ("fpig.push", "publish a trained model on the Hub"),
     "export": ("fpig.export", "both encoders as ONNX files"),

@@ -24,12 +24,19 @@ class VideoBatch:
         embeds: unit vectors [B, D].
         class_token_embeds: unit vectors of the video tower's class token [B, D], from the same pass.
         errors: position → why the video can't be read.
+        frame_embeds: unit vectors of the frame tokens [B, T, D], in the joint space; no frames if B is 0.
+        pseudo_query_embeds: unit vectors [B, D]; `None` for the baselines.
+        selected_token_indices: positions of the selected patches among all tokens [B, K], best first; `None`
+            for the baselines.
     """
 
     indices: list[int]
     embeds: torch.Tensor
     class_token_embeds: torch.Tensor
     errors: dict[int, Exception]
+    frame_embeds: torch.Tensor
+    pseudo_query_embeds: torch.Tensor | None = None
+    selected_token_indices: torch.Tensor | None = None
 
 
 class PixelValuesDataset(Dataset):
@@ -201,14 +208,23 @@ def embed_items(model: PreTrainedModel, items: list[tuple[int, torch.Tensor | Ex
     readable = [(index, item) for index, item in items if index not in errors]
     if not readable:
         empty = torch.empty(0, model.config.projection_dim)
-        return VideoBatch([], empty, empty, errors)
+        return VideoBatch([], empty, empty, errors, empty[:, None])
     indices, clips = zip(*readable, strict=True)
     with torch.inference_mode():
         pixel_values = torch.stack(clips).to(model.device, model.dtype)
         features = model.get_video_features(pixel_values, return_dict=True)
-        embeds = to_unit_vectors(features.pooler_output)
-        class_token_embeds = to_unit_vectors(features.last_hidden_state[:, 0])
-    return VideoBatch(list(indices), embeds, class_token_embeds, errors)
+        tokens = features.last_hidden_state[:, model.config.num_global_tokens :]
+        frame_tokens = tokens.unflatten(1, (pixel_values.shape[1], -1))[:, :, 0]
+        is_hybrid = features.pseudo_query is not None
+        return VideoBatch(
+            list(indices),
+            to_unit_vectors(features.pooler_output),
+            to_unit_vectors(features.last_hidden_state[:, 0]),
+            errors,
+            to_unit_vectors(frame_tokens),
+            to_unit_vectors(features.pseudo_query) if is_hybrid else None,
+            features.selected_token_indices.cpu() if is_hybrid else None,
+        )
 
 
 def to_unit_vectors(features: torch.Tensor) -> torch.Tensor:

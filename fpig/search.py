@@ -99,19 +99,24 @@ def check_query(query: str) -> None:
         raise ValueError(f"`query` is {query!r}; say what to look for")
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="fpig search", description="Find videos by a sentence.")
+def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:
+    """What every command takes that embeds videos: the model first, and how to load and feed it."""
     parser.add_argument("model", metavar="FOLDER", help="trained model: a folder, or a repository of the Hub")
-    parser.add_argument("videos_dir", metavar="VIDEOS_DIR", type=Path, help="searched with all subfolders")
-    parser.add_argument("query", metavar="QUERY", help="a sentence")
-    parser.add_argument("--top_k", type=int, default=10, help="videos printed (default: %(default)s)")
     parser.add_argument("--batch_size", type=int, default=32, help="videos at once (default: %(default)s)")
     parser.add_argument(
         "--num_workers", type=int, default=0, help="decoding processes (default: %(default)s)"
     )
     parser.add_argument("--revision", help="branch, tag or commit of the repository")
     parser.add_argument("--trust_remote_code", action="store_true", help="run the code of the repository")
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="fpig search", description="Find videos by a sentence.")
+    add_encoder_arguments(parser)
+    parser.add_argument("videos_dir", metavar="VIDEOS_DIR", type=Path, help="searched with all subfolders")
+    parser.add_argument("query", metavar="QUERY", help="a sentence")
+    parser.add_argument("--top_k", type=int, default=10, help="videos printed (default: %(default)s)")
     parsed = parser.parse_args(arguments)
     if parsed.top_k < 1:
         parser.error(f"`--top_k` is {parsed.top_k}; it must be at least 1")
@@ -139,7 +144,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.write(f"{rank:>3}  {video.score:.4f}  {video.path}\n")
 
 
-__all__ = ["FoundVideo", "find_videos", "search_videos"]
+__all__ = ["FoundVideo", "add_encoder_arguments", "find_videos", "search_videos"]
 
 if __name__ == "__main__":
     main()

@@ -11,7 +11,6 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -22,6 +21,7 @@ from av.container import InputContainer as Container
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream as Stream
 
+from .frame_table_fpig import PacketEntry, demux, find_group_starts, list_packets, list_times
 from .frames_fpig import (
     ChooseIndices,
     VideoReadError,
@@ -32,20 +32,9 @@ from .frames_fpig import (
 )
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif"
-# These containers carry no presentation times that could be trusted: their frames are counted while decoding.
-FORMATS_WITHOUT_TIMES = {"avi"}
 MAX_PIXELS = 8192 * 4320
 PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 INTERPOLATION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-
-
-@dataclass(frozen=True)
-class PacketEntry:
-    """What the frame table keeps of a packet; the table is in decode order."""
-
-    pts: int | None
-    is_keyframe: bool
-    is_shown: bool
 
 
 def read_frames(video: Any, choose_indices: ChooseIndices) -> torch.Tensor:
@@ -67,12 +56,49 @@ def read_frames(video: Any, choose_indices: ChooseIndices) -> torch.Tensor:
         TypeError: `video` is of another type.
     """
     name = name_video(video)
-    if isinstance(video, dict):
-        video = video["bytes"] if video.get("bytes") is not None else video.get("path")
+    video = take_source(video)
     if isinstance(video, np.ndarray | torch.Tensor | list | tuple):
         return check_aspect_ratio(take_frames(video, name, choose_indices), name)
-    try:
+    with explain_errors(name):
         return check_aspect_ratio(torch.from_numpy(decode_frames(video, name, choose_indices)), name)
+
+
+def read_frame_seconds(video: Any, choose_indices: ChooseIndices) -> list[float]:
+    """
+    When the frames that `read_frames` takes of an encoded video are shown, in seconds from its start, as a
+    player counts them. Where the container doesn't tell, frames are taken as evenly spaced.
+
+    Raises:
+        VideoReadError: as `read_frames`.
+        TypeError: `video` is of another type; decoded frames have no times.
+    """
+    name, source = name_video(video), take_source(video)
+    with explain_errors(name):
+        with open_clip(source, name) as (container, stream):
+            times = list_times(list_packets(container, stream, name), container.format.name)
+            start, time_base = (container.start_time or 0) / av.time_base, stream.time_base
+            rate = stream.average_rate or stream.guessed_rate or 25  # as players guess
+        num_available = len(list_readable(source, name, by_time=False) if times is None else times)
+    if not num_available:
+        raise make_error(name, "no frame of it can be decoded")
+    indices = choose_indices(num_available)
+    if times is None:
+        return [float(index / rate) for index in indices]
+    return [max(0.0, float(times[index] * time_base) - start) for index in indices]
+
+
+def take_source(video: Any) -> Any:
+    """What a row of a `datasets` column holds; anything else is itself."""
+    if isinstance(video, dict):
+        return video["bytes"] if video.get("bytes") is not None else video.get("path")
+    return video
+
+
+@contextmanager
+def explain_errors(name: str) -> Iterator[None]:
+    """Names the video where libav or the memory fails."""
+    try:
+        yield
     except MemoryError as error:
         raise make_error(name, "it needs more memory than there is") from error
     except av.error.FFmpegError as error:
@@ -199,71 +225,6 @@ def is_cover_picture(stream: Stream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def demux(container: Container, stream: Stream) -> Iterator[av.Packet]:
-    """The stream's packets that hold data, up to the end or to where the container is broken."""
-    with suppress(av.error.FFmpegError):
-        for packet in container.demux(stream):
-            if packet.size:
-                yield packet
-
-
-@contextmanager
-def collect_errors() -> Iterator[list[tuple[int, str, str]]]:
-    """What libav reports on this thread: containers pass over broken places without another sign."""
-    is_silent = av.logging.get_level() is None
-    if is_silent:
-        av.logging.set_level(av.logging.ERROR)
-    try:
-        with av.logging.Capture() as logs:
-            # PyAV leaves out what repeats the last message; after this one nothing does.
-            av.logging.log(av.logging.ERROR, __name__, "start")
-            logs.clear()
-            yield logs
-    finally:
-        if is_silent:
-            av.logging.set_level(None)
-
-
-def list_packets(container: Container, stream: Stream, name: str) -> list[PacketEntry]:
-    """The frame table, in decode order; warns where the container is broken."""
-    table, problems = [], []
-    is_vp8 = stream.codec_context.name == "vp8"
-    with collect_errors() as logs:
-        for packet in demux(container, stream):
-            # VP8 has frames that are never shown, and a bit says so. Later codecs pack them with a shown one.
-            is_hidden = is_vp8 and not memoryview(packet)[0] & 0x10
-            table.append(PacketEntry(packet.pts, packet.is_keyframe, not (packet.is_discard or is_hidden)))
-            if packet.is_corrupt:
-                problems.append("a packet is incomplete")
-    problems += [message.strip() for level, _, message in logs if level <= av.logging.ERROR]
-    if problems:
-        warnings.warn(f"the video `{name}` is damaged: {problems[0]}", stacklevel=2)
-    return table
-
-
-def list_times(table: list[PacketEntry], format_name: str) -> list[int] | None:
-    """When the frames are shown, in order; None where the container doesn't tell it of each."""
-    if format_name in FORMATS_WITHOUT_TIMES or any(entry.pts is None for entry in table):
-        return None
-    times = sorted(entry.pts for entry in table if entry.is_shown)
-    return times if len(set(times)) == len(times) else None
-
-
-def find_group_starts(table: list[PacketEntry]) -> list[int]:
-    """
-    Where decoding has to start for every packet: the keyframe at or before it in decode order.
-
-    A picture that is shown before that keyframe may lean on the group before: it starts one keyframe earlier.
-    """
-    starts, previous, current = [], 0, 0
-    for position, entry in enumerate(table):
-        if entry.is_keyframe:
-            previous, current = current, position
-        leads = entry.pts < table[current].pts
-        starts.append(previous if leads else current)
-    return starts
-
-
 def decode_groups(
     source: Any, name: str, table: list[PacketEntry], wanted: set[int]
 ) -> dict[int, np.ndarray]:
@@ -337,4 +298,4 @@ def to_rgb(frame: av.VideoFrame) -> np.ndarray:
     return np.rot90(rgb.to_ndarray(), k=round(frame.rotation / 90)).copy()
 
 
-__all__ = ["VideoReadError", "read_frames"]
+__all__ = ["VideoReadError", "read_frame_seconds", "read_frames"]

@@ -8,7 +8,7 @@ import torch
 from transformers.feature_extraction_utils import BatchFeature
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from .decoding_fpig import read_frames
+from .decoding_fpig import read_frame_seconds, read_frames
 from .frame_sampling_fpig import SAMPLING_MODES, sample_frame_indices
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -104,12 +104,33 @@ class FPigVideoProcessor(VideoProcessorMixin):
         )
         return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
 
+    def read_frame_seconds(self, video: Any) -> list[float]:
+        """
+        When the frames taken of an encoded video in test mode are shown: T seconds from its start.
+
+        Raises:
+            VideoReadError: the video can't be read.
+        """
+        return read_frame_seconds(
+            video, lambda num_available: sample_frame_indices(num_available, self.num_frames)
+        )
+
+    def make_pictures(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Undoes the normalisation: pixel values [..., 3, S, S] → RGB uint8, what the model sees."""
+        mean, std = self.get_channel_statistics()
+        return (pixel_values * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
+
     def make_pixel_values(self, frames: torch.Tensor) -> torch.Tensor:
         """RGB frames [T, H, W, 3] uint8 → normalised [T, 3, S, S] float32."""
         frames = resize_frames(frames.permute(0, 3, 1, 2), self.size, self.resize_mode).div(255)
+        mean, std = self.get_channel_statistics()
+        return (frames - mean) / std
+
+    def get_channel_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """`image_mean` and `image_std`, each [3, 1, 1]."""
         mean = torch.tensor(self.image_mean).view(3, 1, 1)
         std = torch.tensor(self.image_std).view(3, 1, 1)
-        return (frames - mean) / std
+        return mean, std
 
 
 def check_count(name: str, value: Any) -> None:

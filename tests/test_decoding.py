@@ -21,7 +21,7 @@ from make_clips import (
 )
 
 from processing_fpig import VideoReadError
-from processing_fpig.decoding_fpig import read_frames, to_rgb
+from processing_fpig.decoding_fpig import read_frame_seconds, read_frames, to_rgb
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,20 @@ def test_frames_in_any_order_and_repeated(name):
     assert frames.dtype == torch.uint8
     assert read_numbers(frames) == wanted
     assert np.array_equal(frames.numpy(), decode_from_the_start(clip)[wanted])
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_seconds_are_those_at_which_frames_were_encoded(name):
+    last = CLIPS[name].get("num_frames", 30) - 1
+    wanted = [last, 0, last // 2, last // 3]
+    times = CLIPS[name].get("times") or range(0, 3000, 100)
+    seconds = read_frame_seconds(make_clip(name), lambda num_available: wanted)
+    assert seconds == pytest.approx([times[index] / 1000 for index in wanted], abs=1e-3)
+
+
+def test_decoded_frames_have_no_seconds():
+    with pytest.raises(TypeError, match="`videos` holds a ndarray; a video is a path"):
+        read_frame_seconds(np.zeros((3, 8, 8, 3), np.uint8), lambda num_available: [0])
 
 
 @pytest.mark.parametrize("name", CLIPS)

@@ -9,6 +9,7 @@ import torch
 from make_clips import make_clip, paint_frames, read_numbers
 
 from processing_fpig import FPigVideoProcessor, VideoReadError
+from processing_fpig.frame_sampling_fpig import sample_frame_indices
 from processing_fpig.video_processing_fpig import CLIP_MEAN, CLIP_STD, resize_frames
 
 
@@ -353,3 +354,20 @@ def test_bad_arguments_are_named(small_processor, arguments, message):
 def test_unknown_argument_is_refused(small_processor):
     with pytest.raises(TypeError, match="num_frame"):
         small_processor(np.zeros((2, 8, 8, 3), np.uint8), num_frame=3)
+
+
+# --- what explains a result ---
+
+
+def test_pictures_are_what_the_model_saw(small_processor):
+    frames = make_pictures(3, 32, 32)
+    pictures = small_processor.make_pictures(small_processor(frames)["pixel_values"][0])
+    assert pictures.dtype == torch.uint8
+    assert np.array_equal(pictures.permute(0, 2, 3, 1).numpy(), frames)
+
+
+def test_frame_seconds_are_those_of_the_frames_taken(small_processor):
+    """The clip has 30 frames at 10 per second."""
+    clip = make_clip("mp4_short_groups")
+    expected = [index / 10 for index in sample_frame_indices(30, 3)]
+    assert small_processor.read_frame_seconds(clip) == pytest.approx(expected, abs=1e-3)

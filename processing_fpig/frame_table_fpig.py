@@ -1,0 +1,90 @@
+"""The frame table of a video: its packets and when they are shown, read without decoding a picture."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+
+import av
+from av.container import InputContainer as Container
+from av.video.stream import VideoStream as Stream
+
+# These containers carry no presentation times that could be trusted: their frames are counted while decoding.
+FORMATS_WITHOUT_TIMES = {"avi"}
+
+
+@dataclass(frozen=True)
+class PacketEntry:
+    """What the frame table keeps of a packet; the table is in decode order."""
+
+    pts: int | None
+    is_keyframe: bool
+    is_shown: bool
+
+
+def demux(container: Container, stream: Stream) -> Iterator[av.Packet]:
+    """The stream's packets that hold data, up to the end or to where the container is broken."""
+    with suppress(av.error.FFmpegError):
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+
+
+@contextmanager
+def collect_errors() -> Iterator[list[tuple[int, str, str]]]:
+    """What libav reports on this thread: containers pass over broken places without another sign."""
+    is_silent = av.logging.get_level() is None
+    if is_silent:
+        av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as logs:
+            # PyAV leaves out what repeats the last message; after this one nothing does.
+            av.logging.log(av.logging.ERROR, __name__, "start")
+            logs.clear()
+            yield logs
+    finally:
+        if is_silent:
+            av.logging.set_level(None)
+
+
+def list_packets(container: Container, stream: Stream, name: str) -> list[PacketEntry]:
+    """The frame table, in decode order; warns where the container is broken."""
+    table, problems = [], []
+    is_vp8 = stream.codec_context.name == "vp8"
+    with collect_errors() as logs:
+        for packet in demux(container, stream):
+            # VP8 has frames that are never shown, and a bit says so. Later codecs pack them with a shown one.
+            is_hidden = is_vp8 and not memoryview(packet)[0] & 0x10
+            table.append(PacketEntry(packet.pts, packet.is_keyframe, not (packet.is_discard or is_hidden)))
+            if packet.is_corrupt:
+                problems.append("a packet is incomplete")
+    problems += [message.strip() for level, _, message in logs if level <= av.logging.ERROR]
+    if problems:
+        warnings.warn(f"the video `{name}` is damaged: {problems[0]}", stacklevel=2)
+    return table
+
+
+def list_times(table: list[PacketEntry], format_name: str) -> list[int] | None:
+    """When the frames are shown, in order; None where the container doesn't tell it of each."""
+    if format_name in FORMATS_WITHOUT_TIMES or any(entry.pts is None for entry in table):
+        return None
+    times = sorted(entry.pts for entry in table if entry.is_shown)
+    return times if len(set(times)) == len(times) else None
+
+
+def find_group_starts(table: list[PacketEntry]) -> list[int]:
+    """
+    Where decoding has to start for every packet: the keyframe at or before it in decode order.
+
+    A picture that is shown before that keyframe may lean on the group before: it starts one keyframe earlier.
+    """
+    starts, previous, current = [], 0, 0
+    for position, entry in enumerate(table):
+        if entry.is_keyframe:
+            previous, current = current, position
+        leads = entry.pts < table[current].pts
+        starts.append(previous if leads else current)
+    return starts
+
+
+__all__ = ["PacketEntry", "demux", "find_group_starts", "list_packets", "list_times"]
