@@ -69,9 +69,8 @@ class FPigPseudoQueryGenerator(nn.Module):
                 f"positions; pass {length - limit} frames less"
             )
         hidden_states = hidden_states + self.position_embedding.weight[:length]
-        mask = create_causal_mask(
-            config=self.config, inputs_embeds=hidden_states, attention_mask=None, past_key_values=None
-        )
+        # By position: the last one, a cache, has had two names.
+        mask = create_causal_mask(self.config, hidden_states, None, None)
         hidden_states = self.encoder(hidden_states, attention_mask=mask, is_causal=True)
         end_state = self.final_layer_norm(hidden_states[:, -1])  # [B, Dt]
         return self.text_projection(end_state)

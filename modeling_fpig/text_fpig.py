@@ -67,12 +67,8 @@ class FPigTextTransformer(nn.Module):
             )
         end_positions = find_end_of_text(input_ids, self.config.eos_token_id)
         hidden_states = self.embeddings(input_ids)
-        mask = create_causal_mask(
-            config=self.config,
-            inputs_embeds=hidden_states,
-            attention_mask=attention_mask,
-            past_key_values=None,
-        )
+        # By position: the last one, a cache, has had two names.
+        mask = create_causal_mask(self.config, hidden_states, attention_mask, None)
         hidden_states = self.encoder(hidden_states, attention_mask=mask, is_causal=True)
         hidden_states = self.final_layer_norm(hidden_states)
         rows = torch.arange(len(hidden_states), device=hidden_states.device)
