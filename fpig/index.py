@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fpig.search import VIDEO_SUFFIXES, add_encoder_arguments, find_videos
+from fpig.search import VIDEO_SUFFIXES, add_encoder_arguments, find_videos, rank_embeds
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ class IndexedVideo:
 
     def match_frame(self, query_embed: "torch.Tensor") -> int:
         """The frame whose token is nearest to a query's embedding [D]; of equal ones the first."""
-        return int((self.frame_embeds @ query_embed).sort(descending=True, stable=True).indices[0])
+        return rank_embeds(self.frame_embeds, query_embed)[0][0]
 
 
 @dataclass(frozen=True)
@@ -112,19 +112,22 @@ def index_videos(
 
     from fpig.embedding import embed_video_batches
 
-    unreadable: dict[str, str] = {}
+    errors: dict[str, Exception] = {}
     datasets, readable = [], []
     videos = [str(path) for path in paths]
     for batch in embed_video_batches(model, processor, videos, batch_size, num_workers):
-        unreadable |= {videos[index]: str(error) for index, error in batch.errors.items()}
+        errors |= {videos[index]: error for index, error in batch.errors.items()}
         if batch.indices:
             batch_paths = [paths[index] for index in batch.indices]
             seconds = [processor.video_processor.read_frame_seconds(path) for path in batch_paths]
             datasets.append(make_rows(batch, seconds))
             readable += batch_paths
     if not readable:
-        reason = next(iter(unreadable.values()))
-        raise ValueError(f"`paths` has {len(paths)} videos and none can be read; the first: {reason}")
+        error = next(iter(errors.values()))
+        raise ValueError(
+            f"`paths` has {len(paths)} videos and none can be read; the first: {error}"
+        ) from error
+    unreadable = {video: str(error) for video, error in errors.items()}
     return VideoIndex(concatenate_datasets(datasets), readable, unreadable)
 
 

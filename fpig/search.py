@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, ProcessorMixin
 
 # fmt: off
@@ -84,10 +85,16 @@ def search_videos(
     if not readable:
         reason = next(iter(unreadable.values()))
         raise ValueError(f"`paths` has {len(paths)} videos and none can be read; the first: {reason}")
+    ranking = rank_embeds(torch.cat([batch.embeds for batch in batches]), query_embed)
+    return [FoundVideo(readable[index], score) for index, score in ranking], unreadable
+
+
+def rank_embeds(embeds: "torch.Tensor", query_embed: "torch.Tensor") -> list[tuple[int, float]]:
+    """Rows of unit vectors [N, D] and their cosines with a unit vector [D], best first, equals in order."""
     # A matrix product may round equal rows differently; sums of products are the same for every row.
-    scores = (torch.cat([batch.embeds for batch in batches]) * query_embed).sum(dim=-1)
-    order = torch.sort(scores, descending=True, stable=True).indices.tolist()
-    return [FoundVideo(readable[index], scores[index].item()) for index in order], unreadable
+    scores = (embeds * query_embed).sum(dim=-1)
+    ordered = scores.sort(descending=True, stable=True)
+    return list(zip(ordered.indices.tolist(), ordered.values.tolist(), strict=True))
 
 
 def check_query(query: str) -> None:
@@ -144,7 +151,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.write(f"{rank:>3}  {video.score:.4f}  {video.path}\n")
 
 
-__all__ = ["FoundVideo", "add_encoder_arguments", "find_videos", "search_videos"]
+__all__ = ["FoundVideo", "add_encoder_arguments", "find_videos", "rank_embeds", "search_videos"]
 
 if __name__ == "__main__":
     main()
