@@ -1,11 +1,13 @@
 """Metric and data sets on the Hub: real libraries in fresh processes, a Hub on 127.0.0.1."""
 
+import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from hub_server import TOKEN
-from huggingface_hub import HfApi
 
 METRIC = Path(__file__).parents[1] / "metrics" / "video_retrieval"
 LOAD_METRIC = """
@@ -46,11 +48,27 @@ def run(hub, home, code, token=TOKEN):
 
 
 def test_metric_loads_from_its_space(online, tmp_path):
-    api = HfApi()
-    api.create_repo("org/video_retrieval", repo_type="space", space_sdk="gradio")
-    api.upload_folder(repo_id="org/video_retrieval", folder_path=METRIC, repo_type="space")
+    """Uploaded by the command of its README, with the page and nothing that Python left there."""
+    readme = (METRIC / "README.md").read_text(encoding="utf-8").replace("organisation/", "org/")
+    arguments = shlex.split(re.search(r"^hf (upload .*)$", readme, re.MULTILINE)[1])
+    folder = shutil.copytree(METRIC, tmp_path / "metrics" / "video_retrieval")
+    (folder / "__pycache__").mkdir(exist_ok=True)
+    (folder / "__pycache__" / "ranking.cpython-311.pyc").write_bytes(b"0")
+    environment = online.make_environment(str(tmp_path / "uploader"))
+    done = subprocess.run(
+        [sys.executable, "-m", "huggingface_hub.cli.hf", *arguments],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
     files = online.repositories["spaces", "org/video_retrieval"].branches["main"].files
-    assert {"README.md", "video_retrieval.py", "ranking.py"} <= set(files)
+    page = {"app.py", "requirements.txt", "run_files.py", "uploads.py", "examples/scores.csv"}
+    assert {"README.md", "video_retrieval.py", "ranking.py"} | page <= set(files)
+    assert not [name for name in files if "__pycache__" in name]
     assert run(online, tmp_path / "home", LOAD_METRIC, token=None) == (
         "evaluate_modules 66.66666666666667 1.0 100.0"
     )
