@@ -29,7 +29,7 @@ CACHE_SECONDS = (3_600, 86_400)
 CSS = """
 .hit video, .hit img {width: 100%; aspect-ratio: 4/3; object-fit: contain; background: #000}
 .hit .name {overflow-wrap: anywhere}
-.frames {display: grid; grid-template-columns: repeat(auto-fill, minmax(140px, 1fr)); gap: 8px}
+.frames {display: grid; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)); gap: 8px}
 .frames figure {margin: 0; border: 3px solid transparent}
 .frames figure.best {border-color: #d97706}
 .frames img {width: 100%; image-rendering: pixelated}
