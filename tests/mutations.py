@@ -279,8 +279,8 @@ CAPTIONS_AND_BLOCKS = (
     Mutation(
         "padding seen by words",
         "modeling_fpig/text_fpig.py",
-        "attention_mask=attention_mask,",
-        "attention_mask=None,",
+        "create_causal_mask(self.config, hidden_states, attention_mask, None)",
+        "create_causal_mask(self.config, hidden_states, None, None)",
         "tests/test_modeling.py::test_left_padding_is_masked",
     ),
 )
@@ -894,6 +894,143 @@ PUSHES = (
         "tests/test_train_push.py::test_every_commit_loads_in_a_fresh_process",
     ),
 )
+DEMO = (
+    Mutation(
+        "the frame that matches least",
+        "fpig/index.py",
+        "rank_embeds(self.frame_embeds, query_embed)[0][0]",
+        "rank_embeds(self.frame_embeds, query_embed)[-1][0]",
+        "tests/test_demo.py::test_search_ranks_the_hosts_videos_and_the_visitors_together",
+    ),
+    Mutation(
+        "worst videos first",
+        "fpig/search.py",
+        "ordered = scores.sort(descending=True, stable=True)",
+        "ordered = scores.sort(stable=True)",
+        "tests/test_demo.py::test_search_ranks_the_hosts_videos_and_the_visitors_together",
+    ),
+    Mutation(
+        "visitors' videos are not searched",
+        "fpig/gallery.py",
+        "indexes = [self.index, *brought]",
+        "indexes = [self.index]",
+        "tests/test_demo.py::test_search_ranks_the_hosts_videos_and_the_visitors_together",
+    ),
+    Mutation(
+        "captions nearest to a frame instead of the pseudo-query",
+        "fpig/gallery.py",
+        "rank_embeds(self.caption_embeds, video.pseudo_query_embed)",
+        "rank_embeds(self.caption_embeds, video.frame_embeds[0])",
+        "tests/test_demo.py::test_captions_nearest_to_a_pseudo_query",
+    ),
+    Mutation(
+        "selected patches counted from the class token",
+        "fpig/inspection.py",
+        "torch.tensor(selected_token_indices) - model.config.num_global_tokens",
+        "torch.tensor(selected_token_indices) - 1",
+        "tests/test_demo.py::test_selected_patches_are_found_again",
+    ),
+    Mutation(
+        "selected patches drawn column by column",
+        "fpig/inspection.py",
+        "is_selected[:, 1:].unflatten(1, (grid, grid))",
+        "is_selected[:, 1:].unflatten(1, (grid, grid)).transpose(1, 2)",
+        "tests/test_demo.py::test_inspected_frames_are_what_the_model_saw",
+    ),
+    Mutation(
+        "videos play from their beginning",
+        "fpig/demo_html.py",
+        "#t={hit.seconds:.2f}",
+        "#t=0.00",
+        "tests/test_demo_page.py::test_videos_start_at_their_matched_frame",
+    ),
+    Mutation(
+        "file names are HTML",
+        "fpig/demo_html.py",
+        "    name = escape(hit.video.path.name)",
+        "    name = hit.video.path.name",
+        "tests/test_demo.py::test_names_and_captions_are_text_and_no_html",
+    ),
+    Mutation(
+        "any file of the machine is taken for an upload",
+        "fpig/demo_page.py",
+        "page.has_launched = True",
+        "page.has_launched = False",
+        "tests/test_demo_page.py::test_nothing_else_of_the_machine_is_served",
+    ),
+    Mutation(
+        "uploads of any size",
+        "fpig/demo_page.py",
+        "        max_file_size=MAX_UPLOAD_SIZE,\n",
+        "",
+        "tests/test_demo_page.py::test_two_gigabytes_are_refused",
+    ),
+    Mutation(
+        "an index of another model is searched",
+        "fpig/index.py",
+        "    if found != fingerprint:",
+        "    if not found:",
+        "tests/test_index.py::test_bad_indexes_are_errors",
+    ),
+)
+METRIC_SPACE = (
+    Mutation(
+        "a run's ties counted for the engine",
+        "metrics/video_retrieval/run_files.py",
+        "np.count_nonzero(scores >= true_score)",
+        "np.count_nonzero(scores > true_score) + 1",
+        "tests/test_metric_space.py::test_a_whole_run_is_the_matrix",
+    ),
+    Mutation(
+        "ranks of a run from 0",
+        "metrics/video_retrieval/run_files.py",
+        "np.count_nonzero(scores >= true_score)",
+        "np.count_nonzero(scores >= true_score) - 1",
+        "tests/test_metric_space.py::test_ranks_of_a_run_by_hand",
+    ),
+    Mutation(
+        "a true video that the run lacks comes after the listed ones",
+        "metrics/video_retrieval/run_files.py",
+        "ranks, ties = np.full(len(true_videos), np.inf),",
+        "ranks, ties = np.array([len(run[topic]) + 1.0 for topic in true_videos]),",
+        "tests/test_metric_space.py::test_a_run_that_lacks_true_videos",
+    ),
+    Mutation(
+        "a median that the run can't know",
+        "metrics/video_retrieval/app.py",
+        '        results.pop("t2v_MdR", None)\n',
+        '        results.setdefault("t2v_MdR", float(np.median(ranks.t2v)))\n',
+        "tests/test_metric_space.py::test_a_run_that_lacks_true_videos",
+    ),
+    Mutation(
+        "the page forgets the file of video indices",
+        "metrics/video_retrieval/app.py",
+        "    if indices_path is not None:",
+        "    if indices_path is not None and num_captions != num_videos:",
+        "tests/test_metric_space.py::test_a_square_matrix_needs_no_indices",
+    ),
+    Mutation(
+        "a .npy header is believed",
+        "metrics/video_retrieval/uploads.py",
+        " or math.prod(shape) * dtype.itemsize != num_bytes",
+        "",
+        "tests/test_metric_space.py::test_bad_matrices_are_refused",
+    ),
+    Mutation(
+        "a gzip bomb is unpacked",
+        "metrics/video_retrieval/uploads.py",
+        "file.readline(left + 1)",
+        "file.readline()",
+        "tests/test_metric_space.py::test_a_gzip_bomb_is_not_unpacked",
+    ),
+    Mutation(
+        "a message of the page is HTML from a file",
+        "metrics/video_retrieval/app.py",
+        "{escape(str(error))}",
+        "{error}",
+        "tests/test_metric_space.py::test_what_comes_from_a_file_is_escaped",
+    ),
+)
 MUTATIONS = (
     *VIDEO,
     *SELECTION_AND_GENERATOR,
@@ -906,6 +1043,8 @@ MUTATIONS = (
     *RUNS,
     *PROCESSING,
     *PUSHES,
+    *DEMO,
+    *METRIC_SPACE,
 )
 
 
