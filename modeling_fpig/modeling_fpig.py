@@ -219,7 +219,7 @@ class FPigModel(FPigPreTrainedModel):
         frame_tokens = tokens[:, num_global:].unflatten(1, (num_frames, -1))[:, :, 0]  # [B, T, D]
         summary = torch.cat([tokens[:, :num_global], frame_tokens], dim=1)  # [B, G + T, D]
         indices = select_informative_tokens(class_token_attention, num_frames, num_global, num_selected)
-        selected = tokens.take_along_dim(indices[:, :, None], dim=1)  # [B, K, D]
+        selected = tokens.gather(1, indices[:, :, None].expand(-1, -1, tokens.shape[2]))  # [B, K, D]
         pseudo_query = self.generator(torch.cat([summary, selected], dim=1))
         return FPigVideoOutput(
             last_hidden_state=tokens,
