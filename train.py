@@ -101,14 +101,16 @@ def prepare_run(settings: tuple, stages: "list[Stage]") -> "list[Stage]":
 
 
 def write_progress(settings: tuple, processor: "ProcessorMixin", folder: Path, progress: str) -> None:
-    """Card and settings of a checkpoint that is pushed while training goes on."""
+    """What a checkpoint that is pushed while training goes on lacks of a release, numbers aside."""
     from transformers import AutoConfig
 
     from fpig.card import copy_method_figure, write_model_card
+    from fpig.sentence_transformers_files import write_sentence_transformers_files
     from fpig.start import get_base_model
 
     model_args, _, training_args = settings
     config = AutoConfig.from_pretrained(folder)
+    write_sentence_transformers_files(folder)
     copy_method_figure(folder, config, METHOD_FIGURE)
     write_settings(settings, folder / "settings.yaml", is_public=True)
     card = {"repository": training_args.hub_model_id, "base_model": get_base_model(model_args)}

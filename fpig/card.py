@@ -104,7 +104,10 @@ def make_card_data(name: str, results: dict[str, Any], base_model: str | None) -
         license="apache-2.0",
         language=training.get("language"),
         pipeline_tag="feature-extraction",
-        tags=["fpig", "video-text-retrieval", "text-to-video-retrieval", "custom_code"],
+        tags=[
+            *("fpig", "video-text-retrieval", "text-to-video-retrieval", "custom_code"),
+            "sentence-transformers",  # so that the Hub offers it beside transformers
+        ],
         datasets=[dataset] if "/" in dataset else None,  # paths have been cut, so this is one of the Hub
         base_model=base_model,
         base_model_relation="finetune" if base_model else None,

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel, ProcessorMixin
 
 from fpig.card import copy_method_figure, write_model_card
+from fpig.sentence_transformers_files import write_sentence_transformers_files
 
 
 def write_release(
@@ -35,6 +36,7 @@ def write_release(
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
+    write_sentence_transformers_files(folder)
     if results is not None:
         (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     if method_figure is not None:

@@ -187,8 +187,9 @@ def commit_release(folder: Path, target: HubTarget, message: str, revision: str 
 
 def name_repository(folder: Path, repo_id: str) -> bytes:
     """A folder's card whose examples load the repository where they loaded the folder."""
-    card = (folder / "README.md").read_text()
-    return card.replace(f'from_pretrained("{folder.resolve().name}"', f'from_pretrained("{repo_id}"').encode()
+    card, name = (folder / "README.md").read_text(), folder.resolve().name
+    card = card.replace(f'from_pretrained("{name}"', f'from_pretrained("{repo_id}"')
+    return card.replace(f'SentenceTransformer("{name}"', f'SentenceTransformer("{repo_id}"').encode()
 
 
 def publish_release(folder: Path, target: HubTarget, message: str) -> str:

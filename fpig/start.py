@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedModel, ProcessorMixin
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from fpig.embedding import load_encoder
 from fpig.tokenizer import train_tokenizer
@@ -108,8 +108,11 @@ def build_small_model(
     return FPigModel(config), build_processor(args, tokenizer, args.image_size)
 
 
-def build_processor(args: ModelArguments, tokenizer: object, image_size: int) -> FPigProcessor:
+def build_processor(
+    args: ModelArguments, tokenizer: PreTrainedTokenizerBase, image_size: int
+) -> FPigProcessor:
     """The processor that goes with a new model."""
+    tokenizer.model_max_length = args.max_length  # a CLIP checkpoint's says 77; others show and save this one
     video_processor = FPigVideoProcessor(num_frames=args.num_frames, size=image_size)
     return FPigProcessor(video_processor=video_processor, tokenizer=tokenizer, max_length=args.max_length)
 

@@ -15,7 +15,8 @@ class FPigProcessor(ProcessorMixin):
     Args:
         video_processor: an [`FPigVideoProcessor`].
         tokenizer: a CLIP tokenizer, or another that ends a text with its end-of-text token.
-        max_length: captions are cut to this many tokens, begin and end included.
+        max_length: captions are cut to this many tokens, begin and end included, or to the tokenizer's
+            `model_max_length` where that is less.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class FPigProcessor(ProcessorMixin):
             text_kwargs: more arguments for the tokenizer; captions are padded to the longest and truncated.
             videos_kwargs: more arguments for the video processor: `num_frames`, `mode`, `generator`.
             kwargs: `images_kwargs`, `audio_kwargs` and `common_kwargs` of transformers' processors; the last
-                may hold `return_tensors`, the others nothing.
+                may hold `return_tensors`, the others are for what is not passed here.
 
         Returns:
             `input_ids` and `attention_mask` [Q, L] with `text`, `pixel_values` [B, T, 3, S, S] with `videos`.
@@ -76,7 +77,11 @@ class FPigProcessor(ProcessorMixin):
             ValueError: neither captions nor videos, an empty list, or an argument that is not known.
         """
         common_kwargs = kwargs.pop("common_kwargs", None) or {}
-        unknown = [name for name, value in kwargs.items() if name not in OTHER_KWARGS or value]
+        unknown = [
+            name
+            for name, value in kwargs.items()
+            if name not in OTHER_KWARGS and not (name in OTHER_INPUTS and value is None)
+        ]
         unknown += [name for name in common_kwargs if name != "return_tensors"]
         if unknown:
             raise ValueError(
@@ -88,7 +93,9 @@ class FPigProcessor(ProcessorMixin):
         return_tensors = common_kwargs.get("return_tensors", return_tensors)
         data: dict[str, Any] = {}
         if text is not None:
-            arguments = {"padding": True, "truncation": True, "max_length": self.max_length}
+            # sentence-transformers' `max_seq_length` sets the tokenizer's limit.
+            limit = min(self.max_length, self.tokenizer.model_max_length)
+            arguments = {"padding": True, "truncation": True, "max_length": limit}
             if max_length is not None:
                 arguments["max_length"] = check_max_length(max_length)
             arguments |= {"return_tensors": return_tensors} | (text_kwargs or {})
@@ -104,7 +111,8 @@ class FPigProcessor(ProcessorMixin):
         return ["input_ids", "attention_mask", "pixel_values"]
 
 
-OTHER_KWARGS = ("images", "images_kwargs", "audio", "audio_kwargs", "videos_kwargs", "text_kwargs")
+OTHER_INPUTS = ("images", "audio")
+OTHER_KWARGS = ("images_kwargs", "audio_kwargs")  # sentence-transformers always fills the second
 
 
 def check_max_length(max_length: Any) -> int:

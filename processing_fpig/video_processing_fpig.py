@@ -69,6 +69,7 @@ class FPigVideoProcessor(VideoProcessorMixin):
         mode: str = "test",
         generator: torch.Generator | None = None,
         return_tensors: str | None = "pt",
+        video_metadata: Any = None,
     ) -> BatchFeature:
         """
         One video or a list of them → `pixel_values` [B, T, 3, S, S] float32.
@@ -81,6 +82,8 @@ class FPigVideoProcessor(VideoProcessorMixin):
             mode: `"test"` spreads the frames evenly; `"train"` also draws the ends and needs `generator`.
             generator: draws for train mode; equal states give equal frames.
             return_tensors: `"pt"`, or `"np"` for arrays.
+            video_metadata: what transformers' processors are told of decoded videos; frames are counted here,
+                so it says nothing that is needed.
 
         Raises:
             VideoReadError: a video can't be read; it names the path and the reason.
@@ -145,7 +148,13 @@ def split_batch(videos: Any) -> list[Any]:
         return [videos]
     if videos and all(is_image(frame) for frame in videos):
         return [videos]
-    return list(videos)
+    # sentence-transformers hands on a list of images as the one video of a list.
+    return [video[0] if is_list_of_list(video) else video for video in videos]
+
+
+def is_list_of_list(video: Any) -> bool:
+    """Whether `video` is a list that holds one list and nothing else."""
+    return isinstance(video, list) and len(video) == 1 and isinstance(video[0], list)
 
 
 def is_image(frame: Any) -> bool:

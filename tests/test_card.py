@@ -165,7 +165,8 @@ def test_metadata(card):
     assert card.data.library_name == "transformers"
     assert card.data.pipeline_tag == "feature-extraction"
     assert card.data.license == "apache-2.0"
-    assert {"custom_code", "video-text-retrieval", "text-to-video-retrieval"} <= set(card.data.tags)
+    tags = {"custom_code", "video-text-retrieval", "text-to-video-retrieval", "sentence-transformers"}
+    assert tags <= set(card.data.tags)
     metadata = card.data.to_dict()
     assert not {"language", "base_model", "base_model_relation", "datasets"} & metadata.keys()
 
@@ -182,6 +183,7 @@ def test_metadata_names_what_is_known(write_card, results):
     assert card.data.model_name == "fpig-clips"
     assert "\n# fpig-clips\n" in card.text
     assert card.text.count('from_pretrained("someone/fpig-clips", trust_remote_code=True)') == 2
+    assert 'SentenceTransformer("someone/fpig-clips", trust_remote_code=True)' in card.text
     assert "[`openai/clip-vit-base-patch32`](https://huggingface.co/openai/clip-vit-base" in card.text
     assert "trained on English captions" in card.text
 

@@ -103,6 +103,7 @@ def test_release_holds_exactly_what_a_repository_needs(release):
         *tokenizer,
         *CODE_FILES,
         *("README.md", "results.json", ".eval_results"),
+        *("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json", "1_Normalize"),
     }
     for package in ("modeling_fpig", "processing_fpig"):
         for path in (ROOT / package).glob("*_fpig.py"):
@@ -186,9 +187,14 @@ def test_installed_processor_loads_a_release_without_a_question(away):
     assert run_away(away, code) == "20\n"
 
 
-def test_cards_example_runs_as_printed(away):
+def test_cards_examples_run_as_printed(away):
     shutil.copytree(away / "copied", away / "fpig-toy")
     for name in ("a.mp4", "b.mp4"):
         shutil.copy(away / "clips" / "0.mp4", away / name)
-    (code,) = re.findall(r"```python\n(.*?)```", (away / "fpig-toy" / "README.md").read_text(), re.DOTALL)
-    assert re.search(r"tensor\(\[\[0?-?\d?\.\d+, +-?\d?\.\d+\]\]", run_away(away, code))
+    card = (away / "fpig-toy" / "README.md").read_text()
+    ours, sentence_transformers = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    printed = [
+        re.search(r"tensor\(\[\[(0?-?\d?\.\d+), +(-?\d?\.\d+)\]\]", run_away(away, code)).groups()
+        for code in (ours, sentence_transformers)
+    ]
+    assert printed[0] == printed[1]

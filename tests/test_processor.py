@@ -1,5 +1,6 @@
 """Captions and videos in one call, and the way of the processor through a folder into another process."""
 
+import copy
 import json
 import os
 import subprocess
@@ -76,6 +77,14 @@ def test_captions_are_cut_to_fifty_tokens_and_keep_their_end(processor, tokenize
     assert processor(text=LONG_CAPTION, text_kwargs={"max_length": 9})["input_ids"].shape == (1, 9)
 
 
+def test_captions_are_cut_to_a_lower_limit_of_the_tokenizer(tokenizer):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.model_max_length = 8
+    processor = FPigProcessor(FPigVideoProcessor(), tokenizer)
+    assert processor(text=LONG_CAPTION)["input_ids"].shape == (1, 8)
+    assert processor(text=LONG_CAPTION, max_length=9)["input_ids"].shape == (1, 9)
+
+
 def test_arguments_reach_their_part(processor):
     videos_kwargs = {"mode": "train", "num_frames": 2, "generator": torch.Generator().manual_seed(3)}
     batch = processor(videos=make_clip("gif"), videos_kwargs=videos_kwargs)
@@ -91,8 +100,9 @@ def test_transformers_own_arguments_are_taken(processor):
     batch = processor(
         text="blue",
         videos=FRAMES,
+        images=None,
         images_kwargs={},
-        audio_kwargs=None,
+        audio_kwargs={"padding": True},
         common_kwargs={"return_tensors": "np"},
         text_kwargs={},
         videos_kwargs={},
@@ -118,6 +128,7 @@ def test_two_calls_do_not_share_anything(processor):
         ({"videos": []}, "`videos` is an empty list"),
         ({"text": "blue", "video": "a.mp4"}, "`video` is not known"),
         ({"text": "blue", "images": [1]}, "`images` is not known; pass `text` and `videos`"),
+        ({"text": "blue", "audio": []}, "`audio` is not known"),
         ({"text": "blue", "num_frames": 3}, "`num_frames` is not known; .*`videos_kwargs={'num_frames': 8}`"),
         ({"text": "blue", "common_kwargs": {"padding": True}}, "`padding` is not known; .*`text_kwargs` or"),
         ({"text": "blue", "max_length": 0}, "`max_length` is 0; it must be an integer of at least 3"),

@@ -78,9 +78,10 @@ def test_pushed_folder_loads_in_a_fresh_process(hub, home, folder, model, proces
     assert set(head.files) == names | {".gitattributes"}
     for name in names - {"README.md"}:
         assert head.files[name].content == (folder / name).read_bytes()
-    # The card's example is for those who find it on the Hub.
+    # The card's examples are for those who find it on the Hub.
     card = head.files["README.md"].content.decode()
     assert card.count('from_pretrained("org/toy", trust_remote_code=True)') == 2
+    assert 'SentenceTransformer("org/toy", trust_remote_code=True)' in card
     assert card.replace("org/toy", "fpig-toy") == (folder / "README.md").read_text()
 
     output = tmp_path / "embeds.safetensors"

@@ -95,7 +95,7 @@ def test_small_model_has_the_sizes_that_are_asked_for(clip):
         assert (tower.num_hidden_layers, tower.num_attention_heads) == (2, 3)
     assert (config.vision_config.image_size, config.vision_config.patch_size) == (16, 8)
     assert config.text_config.vocab_size <= 540
-    assert processor.max_length == 24
+    assert processor.max_length == processor.tokenizer.model_max_length == 24
     check_that_they_fit(model, processor, clip)
 
 
@@ -137,6 +137,7 @@ def test_clip_start_is_clip(clip_folder, clip):
         assert name == "logit_scale" or torch.equal(parameters[name], value), name
     assert model.config.generation_loss_weight == 0.75
     assert (model.config.num_frames, model.config.num_selected_tokens) == (3, 7)
+    assert processor.max_length == processor.tokenizer.model_max_length == 24
     end = published.text_model.embeddings.token_embedding.weight[processor.tokenizer.eos_token_id]
     assert torch.equal(model.generator.end_embedding, end)
     check_that_they_fit(model, processor, clip)

@@ -16,6 +16,7 @@ from test_train_script import SETTINGS, make_command
 
 from fpig.hub_checkpoints import fetch_last_checkpoint
 from fpig.hub_target import HubTarget
+from fpig.sentence_transformers_files import SENTENCE_TRANSFORMERS_FILES
 from fpig.settings import get_stages_dir
 from fpig.shapes import make_shapes
 from fpig.stages import find_last_checkpoint, place_best_checkpoint
@@ -98,6 +99,7 @@ def test_every_commit_loads_in_a_fresh_process(server, whole_run, tmp_path):
         [commit.sha, pooling, "True"] for commit, pooling in zip(commits, poolings, strict=True)
     ]
     for commit in commits:
+        assert set(SENTENCE_TRANSFORMERS_FILES) <= set(commit.files)
         card = commit.files["README.md"].content.decode()
         assert commit.message in card if commit.message != "Release" else "in progress" not in card
     assert f"Published {server.url}/org/tiny at {commits[-1].sha}" in done.stdout
