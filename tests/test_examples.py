@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from datasets import load_from_disk
@@ -15,6 +16,7 @@ from toys import make_records
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from fpig.embedding import embed_captions, embed_videos
+from fpig.evaluation import evaluate_retrieval
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -108,6 +110,16 @@ def test_embed_a_data_set_and_push_it(hub, release, records, model, processor, t
     torch.testing.assert_close(
         torch.tensor(json.loads(again.stdout)), torch.as_tensor(dataset["embeds"][7]), rtol=0, atol=0
     )
+
+
+def test_mteb_finds_what_we_find(release, table, records, model, processor):
+    measured = dict(line.split() for line in run("evaluate_with_mteb.py", release, table).splitlines())
+    ours = evaluate_retrieval(model, processor, records)
+    assert 0 < ours.metrics["t2v_R@1"] < ours.metrics["t2v_R@5"] < 100
+    expected = {f"recall_at_{cutoff}": ours.metrics[f"t2v_R@{cutoff}"] / 100 for cutoff in (1, 5, 10)}
+    expected["hit_rate_at_1"] = expected["recall_at_1"]
+    expected["ndcg_at_10"] = (1 / np.log2(1 + ours.ranks.t2v)).mean()  # of 8 videos none ranks below 10
+    assert {name: float(value) for name, value in measured.items()} == pytest.approx(expected, abs=1e-5)
 
 
 def test_answer_with_videos(release, table, records, model, processor):
