@@ -1031,6 +1031,80 @@ METRIC_SPACE = (
         "tests/test_metric_space.py::test_what_comes_from_a_file_is_escaped",
     ),
 )
+EXPORT = (
+    Mutation(
+        "ONNX attention ignores its mask",
+        "fpig/export.py",
+        "op.Where(mask, scores, minus_infinity)",
+        "scores",
+        "tests/test_export.py::test_text_encoder_is_the_models",
+    ),
+    Mutation(
+        "ONNX selects the worst patches",
+        "fpig/export.py",
+        "largest=int(descending)",
+        "largest=int(not descending)",
+        "tests/test_export.py::test_equal_scores_are_selected_in_order_of_position",
+    ),
+    Mutation(
+        "ONNX embeddings not normalised",
+        "fpig/export.py",
+        "return getattr(self.model, method)(*inputs)",
+        "return getattr(self.model, method.replace('encode', 'get') + '_features')(*inputs).pooler_output",
+        "tests/test_export.py::test_text_encoder_is_the_models",
+    ),
+    Mutation(
+        "ONNX takes the temporal table from the nearest frame",
+        "fpig/export.py",
+        'mode="linear"',
+        'mode="nearest"',
+        "tests/test_export.py::test_video_encoder_is_the_models",
+    ),
+    Mutation(
+        "exported files not compared with torch",
+        "fpig/export.py",
+        "difference = measure_difference(model, file, partial_folder / file.name)",
+        "difference = 0.0",
+        "tests/test_export.py::test_a_file_that_differs_from_torch_is_refused",
+    ),
+)
+NEIGHBOURS = (
+    Mutation(
+        "sentence-transformers leaves features as they are",
+        "fpig/sentence_transformers_files.py",
+        '"module_output_name": "sentence_embedding",\n    },\n    # Without',
+        '"module_output_name": "normalized",\n    },\n    # Without',
+        "tests/test_sentence_transformers.py::test_videos",
+    ),
+    Mutation(
+        "sentence-transformers takes a video's pseudo-query for the video",
+        "fpig/sentence_transformers_files.py",
+        '"get_video_features", "method_output_name": "pooler_output"',
+        '"get_video_features", "method_output_name": "pseudo_query"',
+        "tests/test_sentence_transformers.py::test_videos",
+    ),
+    Mutation(
+        "sentence-transformers' limit is not obeyed",
+        "processing_fpig/processing_fpig.py",
+        "limit = min(self.max_length, self.tokenizer.model_max_length)",
+        "limit = self.max_length",
+        "tests/test_sentence_transformers.py::test_captions_are_cut_where_the_user_says",
+    ),
+    Mutation(
+        "checkpoints on the Hub are nothing for sentence-transformers",
+        "train.py",
+        "    write_sentence_transformers_files(folder)\n",
+        "",
+        "tests/test_train_push.py::test_every_commit_loads_in_a_fresh_process",
+    ),
+    Mutation(
+        "MTEB is told of the video before the caption's",
+        "examples/evaluate_with_mteb.py",
+        "relevant[query_id] = {record.video_id: 1}",
+        "relevant[query_id] = {records[records.index(record) - 1].video_id: 1}",
+        "tests/test_examples.py::test_mteb_finds_what_we_find",
+    ),
+)
 MUTATIONS = (
     *VIDEO,
     *SELECTION_AND_GENERATOR,
@@ -1045,6 +1119,8 @@ MUTATIONS = (
     *PUSHES,
     *DEMO,
     *METRIC_SPACE,
+    *EXPORT,
+    *NEIGHBOURS,
 )
 
 
