@@ -105,7 +105,7 @@ class DemoPage:
             ValueError: too many, or it can't be read.
         """
         if len(brought) >= MAX_UPLOADS:
-            raise ValueError(f"`brought` has {MAX_UPLOADS} videos, all that a visit allows; load the page again")
+            raise ValueError(f"`brought` has {MAX_UPLOADS} videos, which a visit allows; load the page again")
         brought = [*brought, self.gallery.take_in(Path(path))]
         total = len(self.gallery.index) + len(brought)
         return brought, f"<p><b>{escape(Path(path).name)}</b> is among the {total} videos you search now.</p>"

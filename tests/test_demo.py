@@ -173,7 +173,7 @@ def test_a_visit_takes_a_limited_number_of_videos(gallery, tmp_path):
     for number in range(MAX_UPLOADS):
         brought, message = page.take_in(path, brought)
         assert message == f"<p><b>mine.mp4</b> is among the {5 + number} videos you search now.</p>"
-    with pytest.raises(ValueError, match="`brought` has 20 videos, all that a visit allows"):
+    with pytest.raises(ValueError, match="`brought` has 20 videos, which a visit allows"):
         page.take_in(path, brought)
 
 
