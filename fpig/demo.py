@@ -10,6 +10,7 @@ such as "shapes"; their captions are then the candidates for those nearest to a 
 import argparse
 import socket
 import sys
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ def require_gradio() -> None:
 
 def reserve_port(host: str, port: int) -> socket.socket:
     """
-    A socket that no other process can take while the videos are encoded.
+    A socket that no other process can take while the videos are encoded. Who connects waits until then.
 
     Raises:
         OSError: the port is taken, or this machine has no such address.
@@ -47,6 +48,7 @@ def reserve_port(host: str, port: int) -> socket.socket:
         reserved = socket.socket(family, kind, protocol)
         reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reserved.bind(address)
+        reserved.listen()
     except OSError as error:
         raise OSError(
             f"`--host` {host} and `--port` {port} can't be used ({error.strerror}); choose others: port 0 is "
@@ -60,11 +62,15 @@ def read_captions(path: Path) -> list[str]:
     The different lines of a text file.
 
     Raises:
-        OSError: no such file.
+        OSError: no such file, or it can't be read.
         ValueError: no line with text, or another encoding than UTF-8.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise OSError(
+            f"`--captions` is {path}, which can't be read ({error.strerror}); pass a text file"
+        ) from error
     except UnicodeDecodeError as error:
         raise ValueError(f"`--captions` is {path}, which is not UTF-8 text ({error}); convert it") from error
     captions = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
@@ -152,6 +158,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parsed = parser.parse_args(arguments)
     if not 0 <= parsed.port < 1 << 16:
         parser.error(f"`--port` is {parsed.port}; it must be between 0 and 65535")
+    if not parsed.videos:
+        parser.error("`VIDEOS` is empty; pass a folder, an index or captioned videos")
     return parsed
 
 
@@ -169,10 +177,11 @@ def main(arguments: list[str] | None = None) -> None:
 
     from fpig.demo_page import serve
 
-    reserved.listen()  # who follows the address at once waits for the page, and is not refused
-    sys.stdout.write(f"{len(gallery.index)} videos: http://{options.host}:{reserved.getsockname()[1]}\n")
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    sys.stdout.write(f"{len(gallery.index)} videos: http://{host}:{reserved.getsockname()[1]}\n")
     sys.stdout.flush()
-    serve(gallery, reserved)
+    with suppress(KeyboardInterrupt):
+        serve(gallery, reserved)
 
 
 if __name__ == "__main__":

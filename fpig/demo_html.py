@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from urllib.parse import quote
 
 import torch
@@ -23,9 +24,9 @@ def make_data_url(picture: torch.Tensor) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
-def is_playable(hit: Hit) -> bool:
-    """Whether a browser plays such files."""
-    return hit.video.path.suffix.lower() in PLAYABLE_SUFFIXES
+def is_playable(path: Path) -> bool:
+    """Whether browsers play such files, by the name; what is in them may be something else."""
+    return path.suffix.lower() in PLAYABLE_SUFFIXES
 
 
 def render_hit(hit: Hit, rank: int, picture: torch.Tensor | None) -> str:

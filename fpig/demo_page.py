@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import torch
 import uvicorn
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
@@ -58,17 +57,22 @@ class DemoPage:
         for rank in range(1, NUM_HITS + 1):
             if rank <= len(search.hits):
                 hit = search.hits[rank - 1]
-                picture = None if is_playable(hit) else self.draw_matched_frame(hit, search)
-                cells += [render_hit(hit, rank, picture), gr.Button(visible=True)]
+                cells += [self.show_hit(hit, rank, search), gr.Button(visible=True)]
             else:
                 cells += ["", gr.Button(visible=False)]
         return [search, *cells, "", "", ""]
 
-    def draw_matched_frame(self, hit: Hit, search: Search) -> torch.Tensor:
-        """The frame that matches best [H, W, 3], as the model saw it."""
-        with hide_folder(hit):
-            pictures = read_pictures(self.gallery.processor, hit.video)
-        return pictures[hit.video.match_frame(search.query_embed)].permute(1, 2, 0)
+    def show_hit(self, hit: Hit, rank: int, search: Search) -> str:
+        """The video, or its matched frame where browsers don't play it, or why there is neither."""
+        if is_playable(hit.video.path):
+            return render_hit(hit, rank, None)
+        try:
+            with hide_folder(hit):
+                pictures = read_pictures(self.gallery.processor, hit.video.path)
+        except ValueError as error:
+            return f"<p><b>{rank}.</b> {escape(str(error))}</p>"
+        picture = pictures[hit.video.match_frame(search.query_embed)].permute(1, 2, 0)
+        return render_hit(hit, rank, picture)
 
     def explain(self, search: Search | None, rank: int) -> tuple[str, str, str]:
         """Heading, frames and captions for the video at a place of the last search, from 1."""
@@ -97,16 +101,20 @@ class DemoPage:
         nearest = self.gallery.find_nearest_captions(hit.video, NUM_NEAREST_CAPTIONS)
         return f"<h3>Captions nearest to its pseudo-query</h3>{render_captions(nearest)}"
 
-    def take_in(self, path: str, brought: list[VideoIndex]) -> tuple[list[VideoIndex], str]:
+    def take_in(self, path: str | None, brought: list[VideoIndex]) -> tuple[list[VideoIndex], str]:
         """
         The session's own videos with one more, and what to say of it.
 
         Raises:
-            ValueError: too many, or it can't be read.
+            ValueError: none, too many, or it can't be read.
         """
+        if path is None:
+            raise ValueError("`path` is None; choose a video")
         if len(brought) >= MAX_UPLOADS:
             raise ValueError(f"`brought` has {MAX_UPLOADS} videos, which a visit allows; load the page again")
         brought = [*brought, self.gallery.take_in(Path(path))]
+        if not is_playable(Path(path)):
+            read_pictures(self.gallery.processor, Path(path))  # now, and not while others wait for a search
         total = len(self.gallery.index) + len(brought)
         return brought, f"<p><b>{escape(Path(path).name)}</b> is among the {total} videos you search now.</p>"
 
@@ -166,12 +174,13 @@ def build_page(gallery: Gallery) -> gr.Blocks:
             answer = [gr.HTML(""), gr.HTML(""), gr.HTML("")]
 
         results = [last_search, *(component for place in places for component in place), *answer]
-        for search in searches:
-            search(show_errors(demo.search), [query, brought], results)
+        answers = []
         for rank, (_, why) in enumerate(places, start=1):
-            why.click(
-                show_errors(lambda search, rank=rank: demo.explain(search, rank)), last_search, answer
-            ).success(None, js=SCROLL)
+            explain = show_errors(lambda search, rank=rank: demo.explain(search, rank))
+            answers.append(why.click(explain, last_search, answer))
+            answers[-1].success(None, js=SCROLL)
+        for search in searches:  # an answer to an earlier search would come too late
+            search(show_errors(demo.search), [query, brought], results, cancels=answers)
         upload.upload(show_errors(demo.take_in), [upload, brought], [brought, message])
     return page
 
@@ -184,7 +193,7 @@ def build_place(rank: int) -> tuple[gr.HTML, gr.Button]:
 
 def build_app(gallery: Gallery) -> FastAPI:
     """The page and the gallery's files, and nothing else of this machine."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(openapi_url=None)  # nor a page of documentation
 
     @app.api_route("/videos/{number}", methods=["GET", "HEAD"])
     def send_video(number: int) -> FileResponse:
@@ -212,7 +221,8 @@ def build_app(gallery: Gallery) -> FastAPI:
 
 def serve(gallery: Gallery, reserved: socket.socket) -> None:
     """Serves the page on a bound socket until it is interrupted."""
-    config = uvicorn.Config(build_app(gallery), log_level="warning")
+    # A page that is open keeps a connection, which would keep the server alive.
+    config = uvicorn.Config(build_app(gallery), log_level="warning", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[reserved])
 
 

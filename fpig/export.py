@@ -15,6 +15,7 @@ made: what the model refuses with an error, such as a caption without an end-of-
 import argparse
 import copy
 import logging
+import os
 import sys
 import tempfile
 import warnings
@@ -74,7 +75,7 @@ def check_export_target(folder: Path) -> None:
     Raises:
         FileExistsError: something is there already.
     """
-    if folder.exists():
+    if os.path.lexists(folder):  # a link to nothing too
         raise FileExistsError(f"`{folder}` is there already; remove it or choose another name")
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fpig.embedding import VideoBatch
 
 RECORD_NAME = "index.json"
+COLUMNS = {"embeds", "frame_embeds", "frame_seconds"}  # of every index
 # What a configuration says of the file it came from, and not of the model.
 PROVENANCE = ("_name_or_path", "architectures", "auto_map", "dtype", "transformers_version")
 
@@ -183,7 +184,7 @@ def check_index_target(folder: Path) -> None:
     Raises:
         FileExistsError: something is there already.
     """
-    if folder.exists():
+    if os.path.lexists(folder):  # a link to nothing too
         raise FileExistsError(f"`{folder}` is there already; remove it or choose another name")
 
 
@@ -233,6 +234,8 @@ def load_index(folder: Path, fingerprint: str) -> VideoIndex:
         found, unreadable = record["model"], dict(record["unreadable"])
         dataset = load_from_disk(str(folder))
         paths = [Path(os.path.normpath(folder.absolute() / video)) for video in dataset["video"]]
+        if not paths or COLUMNS - set(dataset.column_names):
+            raise ValueError(f"`video` has {len(paths)} rows beside {', '.join(dataset.column_names)}")
     except (ArrowException, KeyError, OSError, TypeError, ValueError) as error:
         raise ValueError(f"`{folder}` is damaged ({error}); make it again: fpig index") from error
     if found != fingerprint:

@@ -5,6 +5,8 @@ qualitative figure does, and the captions nearest to its pseudo-query.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 import torch
 from torch.nn.functional import pad
@@ -39,14 +41,15 @@ class InspectedFrame:
     num_selected: int
 
 
-def read_pictures(processor: ProcessorMixin, video: IndexedVideo) -> torch.Tensor:
+@lru_cache(maxsize=64)  # visitors look at the same few videos again and again
+def read_pictures(processor: ProcessorMixin, path: Path) -> torch.Tensor:
     """
     The T frames of a video as the model saw them: RGB [T, 3, H, W] uint8, enlarged to `DRAWN_SIZE` or more.
 
     Raises:
         VideoReadError: the file can't be read any more.
     """
-    pixel_values = processor(videos=[str(video.path)], return_tensors="pt")["pixel_values"][0]
+    pixel_values = processor(videos=[str(path)], return_tensors="pt")["pixel_values"][0]
     pictures = processor.video_processor.make_pictures(pixel_values)
     return enlarge(pictures, -(-DRAWN_SIZE // pictures.shape[-1]))
 
@@ -66,7 +69,7 @@ def inspect_frames(
     Raises:
         VideoReadError: the file can't be read any more.
     """
-    pictures = read_pictures(processor, video)
+    pictures = read_pictures(processor, video.path)
     counts = [0] * len(pictures)
     if video.selected_token_indices is not None:
         is_selected = locate_patches(model, video.selected_token_indices, len(pictures))

@@ -36,6 +36,7 @@ def find_videos(folder: Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: no such folder, or no video in it.
+        ValueError: a name that is no UTF-8, which nothing could print or keep.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"`{folder}` is not a folder; pass the folder that holds the videos")
@@ -45,6 +46,9 @@ def find_videos(folder: Path) -> list[Path]:
         raise FileNotFoundError(
             f"`{folder}` has no video; files with one of these suffixes are taken: {' '.join(VIDEO_SUFFIXES)}"
         )
+    for path in paths:
+        if has_surrogates(str(path)):
+            raise ValueError(f"`{str(path)!a}` is not named in UTF-8; rename it")
     return paths
 
 
@@ -100,10 +104,17 @@ def rank_embeds(embeds: "torch.Tensor", query_embed: "torch.Tensor") -> list[tup
 def check_query(query: str) -> None:
     """
     Raises:
-        ValueError: nothing but white space.
+        ValueError: nothing but white space, or no text.
     """
-    if not query.strip():
+    if not isinstance(query, str) or not query.strip():
         raise ValueError(f"`query` is {query!r}; say what to look for")
+    if has_surrogates(query):
+        raise ValueError(f"`query` is {query!a}, which is no Unicode text; type it in UTF-8")
+
+
+def has_surrogates(text: str) -> bool:
+    """Whether it holds bytes that are no UTF-8, as Python keeps them in file names and arguments."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:

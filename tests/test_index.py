@@ -125,6 +125,17 @@ def test_bad_indexes_are_errors(index, tmp_path):
         save_index(index, tmp_path / "kept", "f" * 16)
     with pytest.raises(ValueError, match=r"another model \(ffff.*, this one is 0000.*\); make it again"):
         load_index(tmp_path / "kept", "0" * 16)
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError, match="link` is there already"):
+        save_index(index, tmp_path / "link", "f" * 16)
+    for name, dataset in (
+        ("empty", index.dataset.add_column("video", ["a.mp4"] * 5).select([])),
+        ("without", index.dataset.remove_columns("embeds").add_column("video", ["a.mp4"] * 5)),
+    ):
+        dataset.save_to_disk(tmp_path / name)
+        shutil.copy(tmp_path / "kept" / "index.json", tmp_path / name)
+        with pytest.raises(ValueError, match=f"{name}` is damaged .*make it again"):
+            load_index(tmp_path / name, "f" * 16)
     (tmp_path / "kept" / "index.json").write_text("{}")
     with pytest.raises(ValueError, match="kept` is damaged .*make it again"):
         load_index(tmp_path / "kept", "f" * 16)

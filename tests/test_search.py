@@ -88,6 +88,9 @@ def test_bad_arguments_are_errors(model, processor, videos_dir, tmp_path):
         search_videos(model, processor, find_videos(videos_dir), " ")
     with pytest.raises(FileNotFoundError, match=r"has no video; files with one of these suffixes .* \.mp4"):
         find_videos(tmp_path)
+    (tmp_path / os.fsdecode(b"n\xff.mp4")).touch()
+    with pytest.raises(ValueError, match=r"n\\udcff\.mp4'` is not named in UTF-8; rename it"):
+        find_videos(tmp_path)
     with pytest.raises(FileNotFoundError, match="nowhere` is not a folder; pass the folder"):
         find_videos(tmp_path / "nowhere")
 

@@ -34,7 +34,8 @@ def read_scores(path: Path) -> np.ndarray:
     The matrix of scores [Q, V] of a .npy, .csv or .tsv file: one row per caption, one column per video.
 
     Returns:
-        At least float32, and exact: float16 and small integers as float32, text and large ones as float64.
+        At least float32: float16 and small integers as float32, text and large ones as float64, which is
+        exact to 2**53.
 
     Raises:
         ValueError: another kind of file, a damaged one, no numbers, rows of different lengths, a NaN, or more
