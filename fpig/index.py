@@ -236,7 +236,7 @@ def load_index(folder: Path, fingerprint: str) -> VideoIndex:
         paths = [Path(os.path.normpath(folder.absolute() / video)) for video in dataset["video"]]
         if not paths or COLUMNS - set(dataset.column_names):
             raise ValueError(f"`video` has {len(paths)} rows beside {', '.join(dataset.column_names)}")
-    except (ArrowException, KeyError, OSError, TypeError, ValueError) as error:
+    except (ArrowException, LookupError, OSError, TypeError, ValueError) as error:
         raise ValueError(f"`{folder}` is damaged ({error}); make it again: fpig index") from error
     if found != fingerprint:
         raise ValueError(
