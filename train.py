@@ -59,7 +59,7 @@ def make_hub_target(training_args: "FPigTrainingArguments") -> "HubTarget | None
     return HubTarget(
         training_args.hub_model_id,
         training_args.hub_revision,
-        training_args.hub_private_repo,
+        training_args.hub_private_repo or None,  # `None`: as the organisation has it
         training_args.hub_token,
     )
 
@@ -156,7 +156,8 @@ def train(
     settings = (model_args, data_args, training_args)
     target = make_hub_target(training_args)
     if target is not None and training_args.should_save:
-        prepare_repository(target)  # what is wrong with it should not be found out after the training
+        # What is wrong with it should not be found out after the training.
+        prepare_repository(target, for_checkpoints=training_args.hub_strategy != "end")
     splits = load_splits(data_args, training_args)
     set_seed(training_args.seed)
     captions = [caption for video in splits["train"] for caption in video.captions]

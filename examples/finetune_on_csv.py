@@ -8,9 +8,11 @@ For several GPUs and pushes to the Hub: `accelerate launch train.py --model_name
 """
 
 import argparse
+from pathlib import Path
 
 from fpig.datasets import load_captioned_videos
 from fpig.embedding import load_encoder
+from fpig.hub import write_release
 from fpig.trainer import FPigTrainer
 from fpig.training_args import FPigTrainingArguments
 
@@ -23,6 +25,9 @@ parser.add_argument("--batch_size", type=int, default=32, help="at most the numb
 parser.add_argument("--learning_rate", type=float, default=1e-5)
 arguments = parser.parse_args()
 
+output_dir = Path(arguments.output_dir)
+if output_dir.exists():
+    parser.error(f"`output_dir` is {output_dir}, which is there already; choose another name")
 model, processor = load_encoder(arguments.model)
 trainer = FPigTrainer(
     model=model,
@@ -38,6 +43,7 @@ trainer = FPigTrainer(
 )
 before = trainer.evaluate()["eval_t2v_R@1"]
 trainer.train()
-trainer.save_model(arguments.output_dir)  # weights, configs, code and processor: `AutoModel` loads it
+# Weights, configs, code, processor and a card: `AutoModel` loads it, `fpig push` publishes it.
+write_release(output_dir, trainer.model, processor, None, Path(__file__).parents[1] / "model_card.md")
 after = trainer.evaluate()["eval_t2v_R@1"]
-print(f"validation R@1: {before:.1f} before, {after:.1f} after; written to {arguments.output_dir}")
+print(f"validation R@1: {before:.1f} before, {after:.1f} after; written to {output_dir}")

@@ -149,6 +149,8 @@ def write_eval_results(folder: Path, results: dict[str, Any], repository: str | 
         validate_repo_id(results["dataset"])
     except HFValidationError:
         return
+    if results["dataset"].count("/") != 1 and results["dataset"] != "shapes":  # a file on this machine
+        return
     source = {}
     if repository:
         source = {"source_url": hf_hub_url(repository, "results.json"), "source_name": "results.json"}

@@ -96,7 +96,7 @@ def export_encoders(model: "PreTrainedModel", processor: "ProcessorMixin", folde
     Raises:
         FileExistsError: something is there already.
         ModuleNotFoundError: a package of the extra `onnx` is missing.
-        ValueError: an embedding differs by more than 1e-4.
+        ValueError: torch can't translate the code, or an embedding differs by more than 1e-4.
     """
     require_onnx()
     check_export_target(folder)
@@ -108,7 +108,13 @@ def export_encoders(model: "PreTrainedModel", processor: "ProcessorMixin", folde
         partial_folder = Path(scratch) / target.name
         partial_folder.mkdir()
         for file in (plan_text_encoder(model.config), plan_video_encoder(model.config)):
-            write_encoder(model, file, partial_folder / file.name)
+            try:
+                write_encoder(model, file, partial_folder / file.name)
+            except RuntimeError as error:  # torch's, of a trace or its translation
+                raise ValueError(
+                    f"`{file.name}` can't be made from this model's code ({str(error).splitlines()[0]}); "
+                    "write the model again with this version of fpig"
+                ) from error
             difference = measure_difference(model, file, partial_folder / file.name)
             if not difference <= TOLERANCE:
                 raise ValueError(

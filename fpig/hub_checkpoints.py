@@ -16,8 +16,9 @@ from huggingface_hub.utils import disable_progress_bars
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 
+from fpig.hub_requests import get_reason, name_hub_errors, retry
 from fpig.hub_target import HubTarget
-from fpig.publishing import commit_release, get_reason, list_release_files, name_hub_errors, retry
+from fpig.publishing import commit_release, list_release_files
 from fpig.training_record import RECORD_NAME
 
 LAST_CHECKPOINT = "last-checkpoint"
@@ -54,6 +55,14 @@ class HubCheckpointCallback(TrainerCallback):
         self.last_push: Future | None = None
         disable_progress_bars()  # they would cross the training's own
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Removes what a killed run was about to push."""
+        if state.is_world_process_zero:
+            for snapshot in Path(args.output_dir).glob("push-*"):
+                shutil.rmtree(snapshot, ignore_errors=True)
+
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -68,7 +77,6 @@ class HubCheckpointCallback(TrainerCallback):
             f"Training in progress: stage {stage_dir.name}, step {state.global_step} of {state.max_steps}"
         )
         snapshot = stage_dir / f"push-{state.global_step}"
-        shutil.rmtree(snapshot, ignore_errors=True)  # one that a kill has left
         link_files(checkpoint, snapshot, list_release_files(checkpoint))
         self.write_documents(snapshot, progress)
         if self.with_state:

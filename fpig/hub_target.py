@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from huggingface_hub import HfApi
 from huggingface_hub.utils import validate_repo_id
 
+# Of the branches where a push is tried before it becomes current; they don't stay.
+TRIAL_PREFIX = "fpig-push"
+
 
 @dataclass(frozen=True)
 class HubTarget:
@@ -14,7 +17,7 @@ class HubTarget:
     Attributes:
         repo_id: `organisation/name`.
         revision: a branch, made if it is not there; the main one by default.
-        private: whether a repository made now is private; an existing one stays as it is.
+        private: whether a repository made now is private; a public one that exists is then refused.
         token: with the right to write; that of the login by default.
     """
 
@@ -25,6 +28,11 @@ class HubTarget:
 
     def __post_init__(self) -> None:
         check_repo_id("repo_id", self.repo_id)
+        if self.revision is not None and (not self.revision or self.revision.startswith(TRIAL_PREFIX)):
+            raise ValueError(
+                f"`revision` is {self.revision!r}; name a branch, and none that begins with {TRIAL_PREFIX}, "
+                "where pushes are tried"
+            )
 
     @property
     def api(self) -> HfApi:
@@ -48,4 +56,4 @@ def check_repo_id(name: str, repo_id: str) -> None:
         raise ValueError(f"`{name}` is {repo_id!r}, which the Hub does not allow: {error}") from error
 
 
-__all__ = ["HubTarget", "check_repo_id"]
+__all__ = ["TRIAL_PREFIX", "HubTarget", "check_repo_id"]

@@ -1,117 +1,54 @@
 """Releases on the Hub: a commit holds a whole release or nothing, and none is current before it was tried."""
 
+import hashlib
 import json
-import logging
 import os
+import re
+import secrets
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TypeVar
 
 import torch
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
-    get_session,
     get_token,
     snapshot_download,
 )
 from huggingface_hub.errors import HfHubHTTPError, HTTPError  # the latter: no answer at all
 from safetensors.torch import load_file
 
-from fpig.hub_target import HubTarget
+from fpig.hub_requests import ANSWER_SECONDS, find_hub_error, get_reason, name_hub_errors, retry
+from fpig.hub_target import TRIAL_PREFIX, HubTarget
 
 # What a release is made of; anything else in a folder stays there.
 RELEASE_PATTERNS = (
     *("*.safetensors", "*.safetensors.index.json", "*_fpig.py", "README.md", "config.json", "results.json"),
     *("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json", "settings.yaml"),
     *("tokenizer*.json", "vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json"),
-    *("modules.json", "*sentence_*.json", "config_sentence_transformers.json", "1_Normalize/*"),
+    *("modules.json", "*sentence_*.json", "1_Normalize/*"),
     *("method.png", "LICENSE", ".eval_results/*.yaml", "last-checkpoint/*"),
 )
-# Of these none stays in the repository that the new release does not have: they would be loaded or resumed.
-STALE_PATTERNS = ("*.safetensors", "*.index.json", "*_fpig.py", ".eval_results/*.yaml", "last-checkpoint/*")
 HARMLESS_FILES = (".gitattributes", "README.md", "LICENSE", ".gitignore")
-TRIAL_BRANCH = "fpig-push"
-NUM_TRIES = 4
 TOLERANCE = 1e-5
-ANSWER_SECONDS = 120.0
-RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)
-
-logger = logging.getLogger(__name__)
-Result = TypeVar("Result")
 
 
-def find_hub_error(error: BaseException | None) -> HTTPError | None:
-    """What the Hub answered, or that it did not, among an error's causes; `None` if it was not the Hub."""
-    while error is not None and not isinstance(error, HTTPError):
-        error = error.__cause__
-    return error
-
-
-@contextmanager
-def name_hub_errors(target: HubTarget) -> Iterator[None]:
-    """
-    Raises:
-        OSError: whatever the Hub answered, or that it did not, in one line with the repair.
-    """
-    try:
-        yield
-    except (OSError, HTTPError, RuntimeError) as error:
-        hub_error = find_hub_error(error)
-        if hub_error is None:
-            raise
-        if not isinstance(hub_error, HfHubHTTPError):
-            raise OSError(
-                f"the Hub at {target.api.endpoint} can't be reached for `{target.repo_id}` "
-                f"({type(hub_error).__name__}: {hub_error}); check the network, then push again"
-            ) from error
-        status, reason = hub_error.response.status_code, get_reason(hub_error)
-        if status in (401, 403):
-            raise PermissionError(
-                f"`{target.repo_id}` can't be written with this token ({status}: {reason}); run "
-                "`hf auth login` with one that may write there"
-            ) from error
-        raise OSError(
-            f"the Hub refuses `{target.repo_id}` ({status}: {reason}); what was current there still is: push "
-            "again"
-        ) from error
-
-
-def get_reason(error: Exception) -> str:
-    """The first line of an error that says something."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
-
-
-def retry(call: Callable[[], Result]) -> Result:
-    """What `call` returns; tried again where the Hub is down or silent, with longer and longer pauses."""
-    for number in range(1, NUM_TRIES):
-        get_session().timeout = ANSWER_SECONDS  # huggingface_hub would wait for ever
-        try:
-            return call()
-        except (OSError, HTTPError, RuntimeError) as error:  # an upload's thread wraps it in the last
-            hub_error = find_hub_error(error)
-            has_answered = isinstance(hub_error, HfHubHTTPError)
-            if hub_error is None or (has_answered and hub_error.response.status_code not in RETRIED_STATUSES):
-                raise
-            logger.warning("The Hub: %s; trying again", get_reason(hub_error))
-            time.sleep(2 ** (number - 1))
-    get_session().timeout = ANSWER_SECONDS
-    return call()
-
-
-def prepare_repository(target: HubTarget) -> None:
+def prepare_repository(target: HubTarget, for_checkpoints: bool = False) -> None:
     """
     Makes the repository if it is not there, and sees that a release may be put into it.
 
+    Args:
+        target: the repository.
+        for_checkpoints: commits will become current that nobody has tried.
+
     Raises:
         PermissionError: no token, or one without the right to write.
-        FileExistsError: it holds something else than an F-Pig.
+        FileExistsError: it holds something else than an F-Pig, or a release that checkpoints would replace.
+        ValueError: it is public and should be private.
         OSError: the Hub can't be reached or refuses.
     """
     if not (target.token or get_token()):
@@ -123,17 +60,41 @@ def prepare_repository(target: HubTarget) -> None:
         retry(lambda: api.create_repo(repo_id, private=target.private, exist_ok=True))
         if revision:
             retry(lambda: api.create_branch(repo_id, branch=revision, exist_ok=True))
+        # `create_repo` passes over a repository that is there, whether or not this token may write to it.
+        probe = f"{TRIAL_PREFIX}-{secrets.token_hex(4)}"
+        retry(lambda: api.create_branch(repo_id, branch=probe, exist_ok=True))
+        retry(lambda: api.delete_branch(repo_id, branch=probe))
         info = retry(lambda: api.model_info(repo_id, revision=revision, timeout=ANSWER_SECONDS))
-        names = [sibling.rfilename for sibling in info.siblings]
-        model_type = None
-        if "config.json" in names:
-            config = retry(lambda: api.hf_hub_download(repo_id, "config.json", revision=info.sha))
-            model_type = json.loads(Path(config).read_text()).get("model_type")
+    if target.private and not info.private:
+        raise ValueError(
+            f"`{repo_id}` is public; make it private in its settings on the Hub, then push again"
+        )
+    names = [sibling.rfilename for sibling in info.siblings]
+    check_content(target, info.sha, names)
+    if for_checkpoints and "results.json" in names:
+        raise FileExistsError(
+            f"`{repo_id}` holds a finished release, which checkpoints would replace before any is tried; "
+            "push them to a branch with `--hub_revision`, or choose `--hub_strategy end`"
+        )
+
+
+def check_content(target: HubTarget, commit: str, names: list[str]) -> None:
+    """
+    Raises:
+        FileExistsError: the repository holds something else than an F-Pig.
+    """
+    model_type = None
+    if "config.json" in names:
+        with name_hub_errors(target):
+            path = retry(lambda: target.api.hf_hub_download(target.repo_id, "config.json", revision=commit))
+        with suppress(ValueError):  # no JSON, no text
+            config = json.loads(Path(path).read_text(encoding="utf-8"))
+            model_type = config.get("model_type") if isinstance(config, dict) else None
     others = [name for name in names if name not in HARMLESS_FILES]
     if others and model_type != "fpig":
         what = f"a model of type {model_type!r}" if model_type else f"other files, such as {others[0]}"
         raise FileExistsError(
-            f"`{repo_id}` holds {what}; push to another repository, or empty that one first"
+            f"`{target.repo_id}` holds {what}; push to another repository, or empty that one first"
         )
 
 
@@ -174,22 +135,44 @@ def commit_release(folder: Path, target: HubTarget, message: str, revision: str 
         stale = [
             sibling.rfilename
             for sibling in present
-            if sibling.rfilename not in names and matches(sibling.rfilename, STALE_PATTERNS)
+            if sibling.rfilename not in (*names, *HARMLESS_FILES)
+            and matches(sibling.rfilename, RELEASE_PATTERNS)
         ]
         operations = [CommitOperationDelete(path_in_repo=name) for name in stale]
         for name in names:
-            content = name_repository(folder, target.repo_id) if name == "README.md" else folder / name
+            is_text = name == "README.md" or name.startswith(".eval_results/")
+            content = name_repository(folder, name, target.repo_id) if is_text else folder / name
             operations.append(CommitOperationAdd(path_in_repo=name, path_or_fileobj=content))
-        return api.create_commit(target.repo_id, operations, commit_message=message, revision=branch).oid
+        try:
+            return api.create_commit(target.repo_id, operations, commit_message=message, revision=branch).oid
+        except RuntimeError as error:
+            if find_hub_error(error) is not None:
+                raise
+            raise OSError(  # of the Hub's storage, which has errors of its own
+                f"`{target.repo_id}` was not written ({get_reason(error)}); what was current there still is: "
+                "push again"
+            ) from error
 
     return retry(commit)
 
 
-def name_repository(folder: Path, repo_id: str) -> bytes:
-    """A folder's card whose examples load the repository where they loaded the folder."""
-    card, name = (folder / "README.md").read_text(), folder.resolve().name
-    card = card.replace(f'from_pretrained("{name}"', f'from_pretrained("{repo_id}"')
-    return card.replace(f'SentenceTransformer("{name}"', f'SentenceTransformer("{repo_id}"').encode()
+def name_repository(folder: Path, name: str, repo_id: str) -> bytes:
+    """
+    A folder's card, or a file of `.eval_results`, with the repository in place of what the card's example
+    loads: the folder, or the repository that the release was first meant for.
+    """
+    text = (folder / name).read_text(encoding="utf-8")
+    example = re.search(
+        r'AutoModel\.from_pretrained\("([^"]+)"', (folder / "README.md").read_text(encoding="utf-8")
+    )
+    if example is None:
+        return text.encode()
+    former = example[1]
+    text = text.replace(f'("{former}"', f'("{repo_id}"')
+    if "/" in former:
+        text = text.replace(f"/{former}/", f"/{repo_id}/")
+    titles = rf"^(# |- name: ){re.escape(former.split('/')[-1])}$"
+    return re.sub(titles, rf"\g<1>{repo_id.split('/')[-1]}", text, flags=re.MULTILINE).encode()
 
 
 def publish_release(folder: Path, target: HubTarget, message: str) -> str:
@@ -212,17 +195,19 @@ def publish_release(folder: Path, target: HubTarget, message: str) -> str:
     expected = check_release(folder)
     prepare_repository(target)
     api, repo_id = target.api, target.repo_id
-    trial = {"branch": TRIAL_BRANCH, "revision": target.revision, "exist_ok": True}
+    # The same for the same folder, so that it finds what a killed push of it has left; nobody else's.
+    branch = f"{TRIAL_PREFIX}-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:8]}"
+    trial = {"branch": branch, "revision": target.revision, "exist_ok": True}
     with name_hub_errors(target):
-        with suppress(HfHubHTTPError):  # one that a killed push has left
-            api.delete_branch(repo_id, branch=TRIAL_BRANCH)
+        with suppress(HfHubHTTPError):
+            api.delete_branch(repo_id, branch=branch)
         retry(lambda: api.create_branch(repo_id, **trial))
         try:
-            check_published(commit_release(folder, target, message, TRIAL_BRANCH), target, expected)
+            check_published(commit_release(folder, target, message, branch), target, expected)
             return commit_release(folder, target, message)
         finally:
             with suppress(HfHubHTTPError, HTTPError):
-                api.delete_branch(repo_id, branch=TRIAL_BRANCH)
+                api.delete_branch(repo_id, branch=branch)
 
 
 def check_release(folder: Path) -> dict[str, torch.Tensor]:
@@ -289,7 +274,8 @@ def embed_apart(
             command, cwd=scratch, env=environment, capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise ValueError(f"`{name_or_path}` can't be loaded: {done.stderr.strip().splitlines()[-1]}")
+            lines = done.stderr.strip().splitlines() or [f"the process ended with {done.returncode}"]
+            raise ValueError(f"`{name_or_path}` can't be loaded: {lines[-1]}")
         return load_file(output)
 
 

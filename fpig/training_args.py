@@ -162,6 +162,9 @@ class FPigTrainingArguments(TrainingArguments):
     save_total_limit: int | None = field(
         default=2, metadata={"help": "Checkpoints kept of each stage, the best among them."}
     )
+    hub_private_repo: bool = field(
+        default=False, metadata={"help": "Make the repository that is pushed to private."}
+    )
     report_to: None | str | list[str] = field(
         default="none", metadata={"help": "Where to log; none by default."}
     )

@@ -68,7 +68,7 @@ class FPigProcessor(ProcessorMixin):
             text_kwargs: more arguments for the tokenizer; captions are padded to the longest and truncated.
             videos_kwargs: more arguments for the video processor: `num_frames`, `mode`, `generator`.
             kwargs: `images_kwargs`, `audio_kwargs` and `common_kwargs` of transformers' processors; the last
-                may hold `return_tensors`, the others are for what is not passed here.
+                may hold `return_tensors`, the first nothing; the second are for what is not passed here.
 
         Returns:
             `input_ids` and `attention_mask` [Q, L] with `text`, `pixel_values` [B, T, 3, S, S] with `videos`.
@@ -77,10 +77,9 @@ class FPigProcessor(ProcessorMixin):
             ValueError: neither captions nor videos, an empty list, or an argument that is not known.
         """
         common_kwargs = kwargs.pop("common_kwargs", None) or {}
+        kwargs.pop("audio_kwargs", None)  # sentence-transformers always fills them
         unknown = [
-            name
-            for name, value in kwargs.items()
-            if name not in OTHER_KWARGS and not (name in OTHER_INPUTS and value is None)
+            name for name, value in kwargs.items() if name not in OTHER_KWARGS or not is_nothing(value)
         ]
         unknown += [name for name in common_kwargs if name != "return_tensors"]
         if unknown:
@@ -111,8 +110,12 @@ class FPigProcessor(ProcessorMixin):
         return ["input_ids", "attention_mask", "pixel_values"]
 
 
-OTHER_INPUTS = ("images", "audio")
-OTHER_KWARGS = ("images_kwargs", "audio_kwargs")  # sentence-transformers always fills the second
+OTHER_KWARGS = ("images", "images_kwargs", "audio")  # which must be empty
+
+
+def is_nothing(value: Any) -> bool:
+    """None or an empty dict; asked so that arrays are not compared."""
+    return value is None or (isinstance(value, dict) and not value)
 
 
 def check_max_length(max_length: Any) -> int:

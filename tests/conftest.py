@@ -147,12 +147,12 @@ def online(hub, monkeypatch, tmp_path):
     """The Hub, for this very process, with a token; pauses between tries take no time."""
     from huggingface_hub import constants
 
-    from fpig import publishing
+    from fpig import hub_requests
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(publishing.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(hub_requests.time, "sleep", lambda seconds: None)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     return hub
 

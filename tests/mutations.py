@@ -819,8 +819,8 @@ PUSHES = (
     Mutation(
         "published without a trial",
         "fpig/publishing.py",
-        "check_published(commit_release(folder, target, message, TRIAL_BRANCH), target, expected)",
-        "commit_release(folder, target, message, TRIAL_BRANCH)",
+        "check_published(commit_release(folder, target, message, branch), target, expected)",
+        "commit_release(folder, target, message, branch)",
         "tests/test_push.py::test_hub_that_changes_the_weights_is_found_out",
     ),
     Mutation(
@@ -846,23 +846,23 @@ PUSHES = (
     ),
     Mutation(
         "no second try",
-        "fpig/publishing.py",
+        "fpig/hub_requests.py",
         "RETRIED_STATUSES = (408, 429, 500, 502, 503, 504)",
         "RETRIED_STATUSES = ()",
         "tests/test_push.py::test_hub_that_is_down_for_a_moment",
     ),
     Mutation(
         "silent Hub waited for",
-        "fpig/publishing.py",
-        "    get_session().timeout = ANSWER_SECONDS\n    return call()",
-        "    get_session().timeout = 5.0\n    return call()",
+        "fpig/hub_requests.py",
+        "        get_session().timeout = ANSWER_SECONDS",
+        "        get_session().timeout = 5.0",
         "tests/test_push.py::test_hub_that_does_not_answer",
     ),
     Mutation(
         "card's example loads a folder that its reader lacks",
         "fpig/publishing.py",
-        'from_pretrained("{repo_id}"',
-        'from_pretrained("{folder.name}"',
+        """text = text.replace(f'("{former}"', f'("{repo_id}"')""",
+        "text = str(text)",
         "tests/test_push.py::test_pushed_folder_loads_in_a_fresh_process",
     ),
     Mutation(

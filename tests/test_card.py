@@ -213,14 +213,14 @@ def read_eval_results(folder):
     return path.name, parse_eval_result_entries(yaml.safe_load(path.read_text()))
 
 
-def test_eval_results_have_the_measured_numbers(folder, results):
-    name, entries = read_eval_results(folder)
-    assert name == "toys.yaml"
+def test_eval_results_have_the_measured_numbers(write_card, results):
+    name, entries = read_eval_results(write_card(results | {"dataset": "shapes"}))
+    assert name == "shapes.yaml"
     keys = [f"{direction}_{metric}" for direction in TITLES for metric in METRICS]
     assert {entry.task_id: entry.value for entry in entries} == {key: results["metrics"][key] for key in keys}
     assert len(entries) == len(keys)
     for entry in entries:
-        assert (entry.dataset_id, entry.date, entry.source_url) == ("toys", results["date"], None)
+        assert (entry.dataset_id, entry.date, entry.source_url) == ("shapes", results["date"], None)
         direction = entry.task_id.rpartition("_")[0]
         assert entry.notes.startswith(f"split test; {results['protocol'][direction]}; ties: ")
 
@@ -236,9 +236,10 @@ def test_eval_results_of_a_repository_name_their_source(write_card, results):
 
 
 def test_dataset_that_no_repository_can_be_called_has_no_eval_results(write_card, results):
-    folder = write_card(results | {"dataset": "my clips.csv"})
-    assert not (folder / ".eval_results").exists()
-    assert len(ModelCard.load(folder / "README.md").data.eval_results) == 18
+    for dataset in ("my clips.csv", "my.csv", "toys"):  # the last two would name somebody else's
+        folder = write_card(results | {"dataset": dataset})
+        assert not (folder / ".eval_results").exists()
+        assert len(ModelCard.load(folder / "README.md").data.eval_results) == 18
 
 
 def test_without_results_the_card_says_so(write_card):

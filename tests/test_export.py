@@ -224,6 +224,20 @@ def test_nan_is_a_difference(model, processor, tmp_path, monkeypatch):
         export_encoders(model, processor, tmp_path / "onnx")
 
 
+def test_code_that_cant_be_translated_is_named(processor, tmp_path, monkeypatch):
+    def sort(features):
+        return torch.take_along_dim(features, features.argsort(-1), -1)
+
+    model = make_shallow_model()
+    monkeypatch.setattr(model.text_projection, "forward", sort)
+    message = (
+        r"`text_encoder.onnx` can't be made from this model's code \(Constraints violated .*\); write the"
+    )
+    with pytest.raises(ValueError, match=message):
+        export_encoders(model, processor, tmp_path / "onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_model_stays_as_it_is(processor, tmp_path, monkeypatch):
     """Exported are copies in float32, in evaluation mode."""
     model = make_model(processor).bfloat16().train()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from hub_server import TOKEN, Blob, Fault
 from huggingface_hub import constants
 from safetensors.torch import load_file, save, save_file
 
-from fpig import publishing
+from fpig import hub_requests, publishing
 from fpig.hub_target import HubTarget
 from fpig.publishing import commit_release, list_release_files, prepare_repository, publish_release
 
@@ -82,7 +83,10 @@ def test_pushed_folder_loads_in_a_fresh_process(hub, home, folder, model, proces
     card = head.files["README.md"].content.decode()
     assert card.count('from_pretrained("org/toy", trust_remote_code=True)') == 2
     assert 'SentenceTransformer("org/toy", trust_remote_code=True)' in card
-    assert card.replace("org/toy", "fpig-toy") == (folder / "README.md").read_text()
+    assert (
+        card.replace("org/toy", "fpig-toy").replace("\n# toy\n", "\n# fpig-toy\n")
+        == (folder / "README.md").read_text()
+    )
 
     output = tmp_path / "embeds.safetensors"
     command = [sys.executable, "-P", "-c", FRESH_PROCESS, "org/toy", head.sha, str(output)]
@@ -201,6 +205,8 @@ def test_new_release_takes_the_old_ones_files_away(online, quick, folder):
     assert {"old_fpig.py", "last-checkpoint/joint/optimizer.pt"} <= set(repository.branches["main"].files)
     files = repository.branches["main"].files | {"notes.md": Blob(b"by hand", False)}
     files["model-00001-of-00002.safetensors"] = Blob(b"old shard", True)
+    files["results.json"] = Blob(b"{}", False)  # numbers of other weights
+    files["method.png"] = Blob(b"", False)
     online.add_commit(repository, "main", "by hand", files)
 
     (folder / "old_fpig.py").unlink()
@@ -225,8 +231,59 @@ def test_other_content_on_the_hub_is_not_overwritten(online, quick, folder):
         with pytest.raises(FileExistsError, match=message):
             publish_release(folder, HubTarget(name), "Release")
         assert len(online.repositories["models", name].commits) == 1
+    for number, config in enumerate((b"[1]", b"no json", b"\xff\xfe")):
+        online.add_repository("models", f"org/odd{number}", {"config.json": config})
+        with pytest.raises(FileExistsError, match=r"holds other files, such as config.json"):
+            prepare_repository(HubTarget(f"org/odd{number}"))
     online.add_repository("models", "org/empty", {"README.md": b"# to come", ".gitattributes": b""})
     prepare_repository(HubTarget("org/empty"))
+
+
+def test_public_repository_does_not_become_private(online, quick, folder):
+    publish_release(folder, HubTarget("org/toy"), "Release")
+    with pytest.raises(ValueError, match="`org/toy` is public; make it private in its settings"):
+        publish_release(folder, HubTarget("org/toy", private=True), "Release")
+    publish_release(folder, HubTarget("org/hidden", private=True), "Release")
+    publish_release(folder, HubTarget("org/hidden", private=True), "Again")
+
+
+def test_token_that_may_only_read_is_found_out_before_the_training(online):
+    """`create_repo` takes the refusal for a repository that is there."""
+    online.add_repository("models", "org/toy", {"README.md": b""})
+    online.faults.append(Fault("POST ", status=403, times=1000))
+    with pytest.raises(PermissionError, match=r"`org/toy` can't be written with this token \(403"):
+        prepare_repository(HubTarget("org/toy"))
+
+
+def test_checkpoints_do_not_replace_a_finished_release(online, quick, folder):
+    (folder / "results.json").write_text("{}")
+    publish_release(folder, HubTarget("org/toy"), "Release")
+    with pytest.raises(FileExistsError, match="`org/toy` holds a finished release, which checkpoints would"):
+        prepare_repository(HubTarget("org/toy"), for_checkpoints=True)
+    prepare_repository(HubTarget("org/toy"))
+
+
+def test_card_names_the_repository_it_lies_in(release, model, processor, online, quick, folder):
+    target = HubTarget("org/second")
+    (folder / ".eval_results").mkdir()
+    (folder / ".eval_results" / "shapes.yaml").write_text("url: https://huggingface.co/org/first/resolve/x\n")
+    card = (folder / "README.md").read_text()
+    (folder / "README.md").write_text(
+        card.replace('("fpig-toy"', '("org/first"').replace("# fpig-toy", "# first")
+    )
+    publish_release(folder, target, "Release")
+    files = get_repository(online, "org/second").branches["main"].files
+    text = files["README.md"].content.decode()
+    assert "first" not in re.findall(r"[\w/-]+", text.replace("at first", ""))
+    assert text.count('("org/second"') == card.count('("fpig-toy"') == 3
+    assert "\n# second\n" in text
+    assert files[".eval_results/shapes.yaml"].content == b"url: https://huggingface.co/org/second/resolve/x\n"
+
+
+@pytest.mark.parametrize("revision", ["", "fpig-push", "fpig-push-1"])
+def test_branches_of_pushes_are_nobodys(revision):
+    with pytest.raises(ValueError, match=f"`revision` is '{revision}'; name a branch, and none that begins"):
+        HubTarget("org/toy", revision)
 
 
 @pytest.mark.parametrize(
@@ -288,12 +345,34 @@ def test_hub_that_stays_down_keeps_what_was_current(online, quick, folder, patte
 
 
 def test_hub_that_does_not_answer(online, folder, monkeypatch):
-    monkeypatch.setattr(publishing, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(hub_requests, "ANSWER_SECONDS", 0.3)
     online.faults.append(Fault("POST /api/repos/create", times=1000, seconds=1.0))
     with pytest.raises(OSError, match=r"can't be reached for `org/toy` \(ReadTimeout"):
         prepare_repository(HubTarget("org/toy"))
     online.faults[0].times = 1
     prepare_repository(HubTarget("org/toy"))
+
+
+def test_upload_that_is_not_answered(online, quick, folder, monkeypatch):
+    """The client tries this by itself several times; it must not be multiplied by our own tries."""
+    monkeypatch.setattr(hub_requests, "ANSWER_SECONDS", 0.3)
+    monkeypatch.setattr(hub_requests, "PATIENCE_SECONDS", 0.0)
+    online.faults.append(Fault("PUT /lfs/", times=1000, seconds=0.6))
+    with pytest.raises(OSError, match=r"can't be reached for `org/toy` \(ReadTimeout"):
+        publish_release(folder, HubTarget("org/toy"), "Release")
+    assert 1000 - online.faults[0].times < 10
+
+
+def test_error_of_the_storage_is_named(online, quick, folder, monkeypatch):
+    """That of Xet, which the tests' Hub does not have, comes without an HTTP error."""
+
+    def fail(*arguments, **keywords):
+        raise RuntimeError("Server error: 500")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "create_commit", fail)
+    with pytest.raises(OSError, match=r"`org/toy` was not written \(Server error: 500\); what was current"):
+        publish_release(folder, HubTarget("org/toy"), "Release")
+    assert set(get_repository(online).branches) == {"main"}
 
 
 def test_hub_that_changes_the_weights_is_found_out(online, folder):
@@ -329,7 +408,7 @@ def test_upload_that_is_killed_changes_nothing_and_goes_on(online, quick, home, 
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert get_repository(hub).branches["main"].sha == before
-    assert "fpig-push" in get_repository(hub).branches  # left by the kill, in nobody's way
+    assert len(get_repository(hub).branches) == 2  # one left by the kill, in nobody's way
     hub.faults.clear()
     assert publish_release(folder, HubTarget("org/toy"), "Second") != before
     assert set(get_repository(hub).branches) == {"main"}

@@ -186,9 +186,12 @@ def test_downloaded_model_is_fine_tuned_and_pushed_with_its_code(server, config,
     settings = ("--model_name_or_path=org/tiny", f"--model_revision={revision}", "--trust_remote_code")
     settings += ("--generator_epochs=0", "--num_train_epochs=0.5", "--eval_strategy=no", "--save_strategy=no")
     settings += ("--load_best_model_at_end=false", "--push_to_hub", "--hub_model_id=org/tuned")
+    settings += ("--hub_private_repo",)
     done = run(server, tmp_path / "home", make_command(config, tmp_path / "tuned", *settings))
     assert done.returncode == 0, done.stderr
     repository = server.hub.repositories["models", "org/tuned"]
+    assert repository.private
+    assert not whole_run[2].private
     assert [commit.message for commit in repository.commits[1:]] == ["Release", "Release"]
     files = repository.branches["main"].files
     original = whole_run[2].branches["main"].files

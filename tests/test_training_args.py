@@ -78,6 +78,7 @@ def test_booleans_on_the_command_line(parse):
     assert parse({}, "--trust_remote_code", "false")[0].trust_remote_code is False
     assert parse({"trust_remote_code": True})[0].trust_remote_code is True
     assert parse({"trust_remote_code": True}, "--trust_remote_code=no")[0].trust_remote_code is False
+    assert parse({}, "--hub_private_repo")[2].hub_private_repo is True
     resumed = parse({}, "--resume_from_checkpoint", "--seed", "3")[2]
     assert (resumed.resume_from_checkpoint, resumed.seed) == (True, 3)
 
