@@ -151,7 +151,7 @@ def plan_video_encoder(config: "PreTrainedConfig") -> EncoderFile:
 
     minimum, maximum = 1, None
     if config.video_pooling == "pseudo_query":
-        minimum = -(-config.num_selected_tokens // config.num_patches)
+        minimum = max(1, -(-config.num_selected_tokens // config.num_patches))
         maximum = config.text_config.max_position_embeddings - config.get_generator_length(0)
     axes = {0: Dim("videos"), 1: Dim("frames", min=minimum, max=maximum)}
     return EncoderFile(

@@ -30,7 +30,7 @@ class FPigConfig(PreTrainedConfig):
         num_proxy_tokens (`int`, defaults to 3):
             Proxy tokens beside the class token; together they are the G global tokens.
         num_selected_tokens (`int`, defaults to 16):
-            Patches K of a clip that informative token selection hands to the generator.
+            Patches K of a clip that informative token selection hands to the generator; 0 hands it none.
         generator_begin_token (`bool`, defaults to `True`):
             Whether the generator's sequence starts with a learned begin slot.
         generator_projection (`bool`, defaults to `True`):
@@ -40,6 +40,8 @@ class FPigConfig(PreTrainedConfig):
             Weight α of the generation loss, at least 0: 2 in the paper's supplement, 1 in its released runs.
         logit_scale_init_value (`float`, defaults to ln 100):
             Start value of τ, the logarithm of the similarity scale, in [0, ln 200].
+        use_interaction (`bool`, defaults to `True`):
+            Whether the pseudo-query attends over the video's tokens; without, it is the video's embedding.
         interaction_dropout (`float`, defaults to 0.1):
             Dropout in the pseudo-query interaction, in [0, 1).
         video_pooling (`str`, defaults to `"pseudo_query"`):
@@ -75,6 +77,7 @@ class FPigConfig(PreTrainedConfig):
     generator_projection: bool = True
     generation_loss_weight: float | int = 2.0
     logit_scale_init_value: float | int = math.log(100)
+    use_interaction: bool = True
     interaction_dropout: float | int = 0.1
     video_pooling: str = "pseudo_query"
     initializer_factor: float | int = 1.0
@@ -120,7 +123,7 @@ class FPigConfig(PreTrainedConfig):
             ("projection_dim", 1),
             ("num_frames", 1),
             ("num_proxy_tokens", 0),
-            ("num_selected_tokens", 1),
+            ("num_selected_tokens", 0),
         ):
             value = self.__dict__[name]
             if value < minimum:

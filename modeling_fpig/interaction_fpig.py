@@ -1,4 +1,4 @@
-"""Pseudo-query interaction: one query per video attends over that video's tokens (X-Pool's form)."""
+"""Query interaction: queries attend over a video's tokens (X-Pool's form); F-Pig's is its pseudo-query."""
 
 import torch
 from torch import nn
@@ -8,8 +8,9 @@ class FPigInteraction(nn.Module):
     """
     Pools a video's tokens by how well they answer a query in caption space.
 
-    Query and tokens share the first layer norm, and the query is not added to the result: the video embedding
-    holds only what the video shows.
+    F-Pig gives it one query per video, the pseudo-query. With real queries in its place it scores pairs, as a
+    single-tower model does. Query and tokens share the first layer norm, and the query is not added to the
+    result: the video embedding holds only what the video shows.
     """
 
     def __init__(self, projection_dim: int, dropout: float) -> None:
@@ -24,12 +25,12 @@ class FPigInteraction(nn.Module):
         self.layer_norm3 = nn.LayerNorm(projection_dim)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, query: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """`query` [B, D] over `tokens` [B, S, D] of the same videos → video features [B, D]."""
+    def forward(self, queries: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        """`queries` [B, Q, D] over `tokens` [B, S, D] of the same videos → video features [B, Q, D]."""
         tokens = self.layer_norm1(tokens)
-        query = self.q_proj(self.layer_norm1(query)).unsqueeze(1)  # [B, 1, D]
-        pooled = nn.functional.scaled_dot_product_attention(query, self.k_proj(tokens), self.v_proj(tokens))
-        output = self.layer_norm2(self.out_proj(pooled.squeeze(1)))  # [B, D]
+        queries = self.q_proj(self.layer_norm1(queries))
+        pooled = nn.functional.scaled_dot_product_attention(queries, self.k_proj(tokens), self.v_proj(tokens))
+        output = self.layer_norm2(self.out_proj(pooled))  # [B, Q, D]
         return self.layer_norm3(output + self.dropout(self.linear(output)))
 
 

@@ -33,6 +33,7 @@ from .text_fpig import FPigTextTransformer
 from .video_fpig import FPigVideoTransformer
 
 MAX_LOGIT_SCALE = math.log(200)
+CLASS_EMBEDDING = "vision_model.embeddings.class_embedding"
 
 
 class FPigPreTrainedModel(PreTrainedModel):
@@ -96,6 +97,7 @@ class FPigModel(FPigPreTrainedModel):
         self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
         if config.video_pooling == "pseudo_query":
             self.generator = FPigPseudoQueryGenerator(config)
+        if config.video_pooling == "pseudo_query" and config.use_interaction:
             self.interaction = FPigInteraction(config.projection_dim, config.interaction_dropout)
         self.post_init()
 
@@ -135,18 +137,23 @@ class FPigModel(FPigPreTrainedModel):
             raise ValueError(f"`{decided[0]}` is the CLIP checkpoint's to decide; leave it out")
         config = FPigConfig(**clip_fields, **config_overrides)
         model = cls(config)
-        model.load_clip_weights(clip)
+        model.load_clip_weights(dict(clip.named_parameters()))
         return model
 
     @torch.no_grad()
-    def load_clip_weights(self, clip: CLIPModel) -> None:
-        """Copies both towers and projections of `clip`, then starts frame token and generator from them."""
+    def load_clip_weights(self, weights: dict[str, torch.Tensor]) -> None:
+        """
+        Copies both towers and projections of a CLIP, then starts frame token and generator from them.
+
+        Args:
+            weights: a `CLIPModel`'s, by name.
+        """
         parameters = dict(self.named_parameters())
-        for name, value in clip.named_parameters():
+        for name, value in weights.items():
             # The scale starts where the recipe says, and mean pooling has no class embedding of its own.
             if name != "logit_scale" and name in parameters:
                 parameters[name].copy_(value)
-        self.vision_model.embeddings.frame_embedding.copy_(clip.vision_model.embeddings.class_embedding)
+        self.vision_model.embeddings.frame_embedding.copy_(weights[CLASS_EMBEDDING])
         if self.config.video_pooling == "pseudo_query":
             self.initialize_generator_from_text_model()
 
@@ -221,10 +228,14 @@ class FPigModel(FPigPreTrainedModel):
         indices = select_informative_tokens(class_token_attention, num_frames, num_global, num_selected)
         selected = tokens.gather(1, indices[:, :, None].expand(-1, -1, tokens.shape[2]))  # [B, K, D]
         pseudo_query = self.generator(torch.cat([summary, selected], dim=1))
+        features = pseudo_query
+        if self.config.use_interaction:
+            features = self.interaction(pseudo_query[:, None], summary)[:, 0]
         return FPigVideoOutput(
             last_hidden_state=tokens,
-            pooler_output=self.interaction(pseudo_query, summary),
+            pooler_output=features,
             pseudo_query=pseudo_query,
+            summary_tokens=summary,
             selected_token_indices=indices,
         )
 

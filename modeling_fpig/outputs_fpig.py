@@ -18,9 +18,12 @@ class FPigVideoOutput(BaseModelOutputWithPooling):
         pseudo_query: pseudo-query features [B, D], not normalised; `None` for the baselines.
         selected_token_indices: positions [B, K] of the selected patches among all N tokens, best first;
             `None` for the baselines.
+        summary_tokens: global and frame tokens in the joint space [B, G + T, D]: what the pseudo-query, or a
+            real query in its place, attends over; `None` for the baselines.
     """
 
     pseudo_query: torch.FloatTensor | None = None
+    summary_tokens: torch.FloatTensor | None = None
     selected_token_indices: torch.LongTensor | None = None
 
 

@@ -40,7 +40,7 @@ def test_counts_of_tokens():
         ({"projection_dim": 0}, r"`projection_dim` is 0; it must be an integer of at least 1"),
         ({"num_frames": 0}, r"`num_frames` is 0; it must be an integer of at least 1"),
         ({"num_proxy_tokens": -1}, r"`num_proxy_tokens` is -1; it must be an integer of at least 0"),
-        ({"num_selected_tokens": 0}, r"`num_selected_tokens` is 0; it must be an integer of at least 1"),
+        ({"num_selected_tokens": -1}, r"`num_selected_tokens` is -1; it must be an integer of at least 0"),
         ({"num_frames": True}, r"num_frames.*expected int, got bool"),
         ({"num_frames": 4.0}, r"num_frames.*expected int, got float"),
         ({"generator_projection": "yes"}, r"generator_projection.*expected bool, got str"),

@@ -119,9 +119,10 @@ def test_pseudo_query(golden):
 
 def test_interaction(golden):
     pooled = golden.model.interaction(
-        golden.expected["generated_global_text_feats"], golden.expected["fusioner_selected_video_feats"]
+        golden.expected["generated_global_text_feats"][:, None],
+        golden.expected["fusioner_selected_video_feats"],
     )
-    assert_near(pooled, golden.expected["final_video_feats"], FEATURES)
+    assert_near(pooled[:, 0], golden.expected["final_video_feats"], FEATURES)
 
 
 def test_video_features(golden):

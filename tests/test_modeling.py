@@ -393,6 +393,30 @@ def test_class_token_pooling_is_the_first_token(make_tiny_model, tiny_batch):
     assert torch.equal(output.pooler_output, output.last_hidden_state[:, 0])
 
 
+def test_without_the_interaction_the_pseudo_query_is_the_embedding(make_tiny_model, tiny_model, tiny_batch):
+    model = make_tiny_model(use_interaction=False)
+    assert not [name for name, _ in model.named_parameters() if name.startswith("interaction")]
+    missing, unexpected = model.load_state_dict(tiny_model.state_dict(), strict=False)
+    assert not missing
+    assert {name.split(".")[0] for name in unexpected} == {"interaction"}
+    output, expected = model(**tiny_batch), tiny_model(**tiny_batch)
+    assert torch.equal(output.video_embeds, output.pseudo_query_embeds)
+    assert torch.equal(output.pseudo_query_embeds, expected.pseudo_query_embeds)
+    assert not torch.allclose(output.video_embeds, expected.video_embeds, atol=0.05)
+
+
+def test_without_selected_tokens_the_generator_reads_the_summary_alone(make_tiny_model, tiny_batch, tmp_path):
+    model = make_tiny_model(num_selected_tokens=0)
+    read = []
+    model.generator.register_forward_hook(lambda _, inputs, output: read.append(inputs[0]))
+    output = model.get_video_features(tiny_batch["pixel_values"])
+    assert output.selected_token_indices.shape == (3, 0)
+    assert torch.equal(read[0], output.summary_tokens)
+    model.save_pretrained(tmp_path)
+    again = FPigModel.from_pretrained(tmp_path).get_video_features(tiny_batch["pixel_values"])
+    assert torch.equal(again.pooler_output, output.pooler_output)
+
+
 def test_pseudo_query_attends_to_its_own_video_alone(tiny_model, tiny_batch):
     frames = tiny_batch["pixel_values"].requires_grad_()
     tiny_model.encode_video(frames)[1].sum().backward()

@@ -105,9 +105,13 @@ def test_interaction(tiny_model):
     generator = torch.Generator().manual_seed(4)
     queries, tokens = (torch.randn(*shape, generator=generator) for shape in ((3, 40), (3, 7, 40)))
     with torch.no_grad():
-        actual = tiny_model.interaction(queries, tokens)
+        actual = tiny_model.interaction(queries[:, None], tokens)[:, 0]
+        together = tiny_model.interaction(queries.expand(3, -1, -1), tokens)  # every query over every video
     for row in range(3):
         assert_near(actual[row], reference.interact(get_parameters(tiny_model), queries[row], tokens[row]))
+        for column in range(3):
+            expected = reference.interact(get_parameters(tiny_model), queries[column], tokens[row])
+            assert_near(together[row, column], expected)
 
 
 def test_interaction_drops_only_what_the_linear_map_adds():
@@ -115,7 +119,7 @@ def test_interaction_drops_only_what_the_linear_map_adds():
     torch.manual_seed(0)
     interaction = FPigInteraction(16, dropout=0.999999).train()
     generator = torch.Generator().manual_seed(5)
-    query, tokens = (torch.randn(*shape, generator=generator) for shape in ((2, 16), (2, 5, 16)))
+    query, tokens = (torch.randn(*shape, generator=generator) for shape in ((2, 1, 16), (2, 5, 16)))
     actual = interaction(query, tokens)
     torch.nn.init.zeros_(interaction.linear.weight)
     torch.nn.init.zeros_(interaction.linear.bias)
