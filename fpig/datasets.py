@@ -1,33 +1,91 @@
 """Captioned videos: one record type, the door that loads them from anywhere, the training dataset."""
 
 import hashlib
+import logging
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 from transformers import ProcessorMixin
 
-from fpig.annotation_tables import read_rows
+from fpig.annotations import PUBLISHED, PublishedDataset
+from fpig.annotations.published import hash_captions, hash_ids, read_published
+from fpig.annotations.tables import read_rows
+from fpig.annotations.videos import EMPTY, ON_MISSING, find_absent, find_unreadable, locate_videos
 from fpig.sampler import seed_generator
 from fpig.shapes import make_shapes
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CaptionedVideo:
-    """One video and all its captions; `video` is a path, or the content where there is no file."""
+    """
+    One video and all its captions, of which a video that is only searched for has none. `video` is the path
+    of a file, or of a folder with its frames as pictures, or the content where there is no file.
+    """
 
     video_id: str
     video: str | bytes
     captions: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class CaptionedSplit:
+    """
+    The videos of one split of a data set, or of all.
+
+    Attributes:
+        dataset: the published name, or where the data set was loaded from.
+        split: `None` for all.
+        records: in the order of the annotations.
+        skipped: id of a video that is annotated but not among the records → reason, which begins with
+            "missing", "empty" or "unreadable".
+        published_size: videos that the split has in the literature; `None` for what is not published.
+        protocol: "one caption", "several captions", "paragraph" (all descriptions of a video as one caption)
+            or "ad-hoc video search" (videos without captions).
+    """
+
+    dataset: str
+    split: str | None
+    records: list[CaptionedVideo]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    published_size: int | None = None
+    protocol: str = "several captions"
+
+    @property
+    def id_checksum(self) -> str:
+        """Equal for equal sets of ids of the records, whatever their order; see `hash_ids` for what it is."""
+        return hash_ids(record.video_id for record in self.records)
+
+    @property
+    def caption_checksum(self) -> str:
+        """As `id_checksum`, of ids and captions: the same videos may be annotated in several ways."""
+        return hash_captions((record.video_id, record.captions) for record in self.records)
+
+
 def load_captioned_videos(source: str | os.PathLike, split: str | None = None) -> list[CaptionedVideo]:
+    """The records of `load_split(source, split)`, where no video may be missing."""
+    return load_split(source, split).records
+
+
+def load_split(
+    source: str | os.PathLike,
+    split: str | None = None,
+    root: str | os.PathLike | None = None,
+    on_missing: str = "raise",
+) -> CaptionedSplit:
     """Load captioned videos.
 
     `source` is one of
 
+    - the name of a published data set: "msrvtt1k", "msrvtt3k", "msvd", "vatex", "didemo", "v3c1" or "v3c2".
+      `fpig.annotations` has a module for each, which says what has to lie where in `root`; a folder of the
+      same name is meant by "./msvd";
     - ``"shapes"``: the generated benchmark, made on first use; splits "train", "validation" and "test";
     - a csv, jsonl or parquet file with columns `video` (a path, relative to the file) and `caption`, and
       optionally `split`. Several rows of one video become one record; in jsonl and parquet a caption may be a
@@ -40,30 +98,102 @@ def load_captioned_videos(source: str | os.PathLike, split: str | None = None) -
     Args:
         source: See above.
         split: Keep only this split; all of them by default.
+        root: Folder of a published data set; where it is empty, `data/<name>`.
+        on_missing: With "raise" every video must be there; none is decoded. With "skip" the first frame of
+            every video is decoded, and videos that are missing, empty or unreadable are left out, counted and
+            named in a warning and all listed in `skipped`.
 
     Returns:
-        One record per video, in the order of first appearance. `video_id` is the path as the annotations
-        write it; videos embedded in the data set without one are named by their content.
+        One record per video, in the order of first appearance. `video_id` is the id of a published data set,
+        else the path as the annotations write it; videos embedded in the data set without one are named by
+        their content.
 
     Raises:
         FileNotFoundError: no such source, or videos that are not there (the message counts and names them).
-        ValueError: no rows, no such split, a column is missing, an empty caption, or the same video in two
-            splits.
+        ValueError: no rows, no such split, a column is missing, an empty caption, the same video in two
+            splits, or none that can be used; or a published data set with another number of videos or
+            captions than published, whose numbers could not be compared.
     """
-    if str(source) == "shapes":
-        source = make_shapes()
-    records = _group_by_video(source, split)
-    missing = [
-        record.video
-        for record in records
-        if isinstance(record.video, str) and not os.path.isfile(record.video)
-    ]
-    if missing:
-        raise FileNotFoundError(
-            f"{len(missing)} of {len(records)} videos of '{source}' are missing: {', '.join(missing[:3])}"
-            f"{', …' if len(missing) > 3 else ''}; put them there or take them out of the annotations"
+    name = str(source)
+    if on_missing not in ON_MISSING:
+        raise ValueError(f"`on_missing` is {on_missing!r} but must be one of {', '.join(ON_MISSING)}")
+    if name in PUBLISHED:
+        loaded = _load_published(PUBLISHED[name], split, Path(root or Path("data", name)).expanduser())
+    elif root:
+        raise ValueError(
+            f"`root` is '{root}' but '{source}' says itself where its videos are: leave it empty, or choose "
+            f"one of {', '.join(PUBLISHED)}"
         )
-    return records
+    else:
+        records = _group_by_video(make_shapes() if name == "shapes" else source, split)
+        is_single = all(len(record.captions) == 1 for record in records)
+        protocol = "one caption" if is_single else "several captions"
+        loaded = CaptionedSplit(name, split, records, protocol=protocol)
+    return _require_videos(loaded) if on_missing == "raise" else _skip_unusable(loaded)
+
+
+def _load_published(dataset: PublishedDataset, split: str | None, root: Path) -> CaptionedSplit:
+    """A split of a published data set, whether or not its videos are there."""
+    annotated = read_published(dataset, root, split)
+    paths = locate_videos(root, (video.video_id for video in annotated))
+    records = [
+        CaptionedVideo(
+            video.video_id,
+            paths.get(video.video_id) or os.path.join(root, "videos", video.video_id),
+            video.captions,
+        )
+        for video in annotated
+    ]
+    splits = list(dataset.splits.values()) if split is None else [dataset.splits[split]]
+    protocols = {published.protocol for published in splits}
+    return CaptionedSplit(
+        dataset.name,
+        split,
+        records,
+        published_size=sum(published.num_videos for published in splits),
+        protocol=protocols.pop() if len(protocols) == 1 else "several captions",
+    )
+
+
+def _require_videos(loaded: CaptionedSplit) -> CaptionedSplit:
+    """The split itself, if all its videos are there."""
+    videos = {record.video_id: record.video for record in loaded.records}
+    absent = find_absent(videos)
+    if absent:
+        names = [str(videos[video_id]) for video_id in absent]
+        is_empty = any(reason.startswith(EMPTY) for reason in absent.values())
+        raise FileNotFoundError(
+            f"{len(absent)} of {len(videos)} videos of '{loaded.dataset}' are "
+            f"missing{' or empty' if is_empty else ''}: {_join_first(names)}; put them there, take them out "
+            "of the annotations, or leave them out with `on_missing` 'skip'"
+        )
+    return loaded
+
+
+def _skip_unusable(loaded: CaptionedSplit) -> CaptionedSplit:
+    """The split without the videos that are missing, empty or unreadable, which are logged."""
+    videos = {record.video_id: record.video for record in loaded.records}
+    reasons = find_absent(videos)
+    reasons |= find_unreadable({key: video for key, video in videos.items() if key not in reasons})
+    if not reasons:
+        return loaded
+    skipped = {video_id: reasons[video_id] for video_id in videos if video_id in reasons}
+    listed = _join_first([f"{video_id} ({reason})" for video_id, reason in skipped.items()])
+    if len(skipped) == len(videos):
+        raise ValueError(f"`{loaded.dataset}` has {len(videos)} videos and none can be used: {listed}")
+    split = f", split '{loaded.split}'" if loaded.split else ""
+    logger.warning(
+        "%d of %d videos of '%s'%s are left out: %s", len(skipped), len(videos), loaded.dataset, split, listed
+    )
+    return replace(
+        loaded,
+        records=[record for record in loaded.records if record.video_id not in skipped],
+        skipped=skipped,
+    )
+
+
+def _join_first(names: list[str], num_shown: int = 3) -> str:
+    return ", ".join(names[:num_shown]) + (", …" if len(names) > num_shown else "")
 
 
 def _group_by_video(source: str | os.PathLike, split: str | None) -> list[CaptionedVideo]:

@@ -21,6 +21,7 @@ from av.container import InputContainer as Container
 from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream as Stream
 
+from .frame_folder_fpig import decode_image, list_images
 from .frame_table_fpig import PacketEntry, demux, find_group_starts, list_packets, list_times
 from .frames_fpig import (
     ChooseIndices,
@@ -33,6 +34,7 @@ from .frames_fpig import (
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif"
 MAX_PIXELS = 8192 * 4320
+GUESSED_RATE = 25  # frames a second, as players guess where nothing tells
 PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 INTERPOLATION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
@@ -44,7 +46,8 @@ def read_frames(video: Any, choose_indices: ChooseIndices) -> torch.Tensor:
     Args:
         video: a path; bytes or a binary file object of an encoded video; the `{"bytes", "path"}` of a
             `datasets` column `Video(decode=False)`; or decoded frames: an array [T, H, W, 3] or tensor
-            [T, 3, H, W] of uint8, or a list of PIL images.
+            [T, 3, H, W] of uint8, or a list of PIL images. The path of a folder is a video too, whose frames
+            are its pictures (jpg, png or webp) in the natural order of their names.
         choose_indices: number of frames in the clip → indices wanted, in any order, repeats allowed.
 
     Returns:
@@ -66,18 +69,22 @@ def read_frames(video: Any, choose_indices: ChooseIndices) -> torch.Tensor:
 def read_frame_seconds(video: Any, choose_indices: ChooseIndices) -> list[float]:
     """
     When the frames that `read_frames` takes of an encoded video are shown, in seconds from its start, as a
-    player counts them. Where the container doesn't tell, frames are taken as evenly spaced.
+    player counts them. Where the container doesn't tell, frames are taken as evenly spaced, and those of a
+    folder of pictures as 25 a second.
 
     Raises:
         VideoReadError: as `read_frames`.
         TypeError: `video` is of another type; decoded frames have no times.
     """
     name, source = name_video(video), take_source(video)
+    if is_folder(source):
+        indices = choose_indices(len(list_images(os.fspath(source), name)))
+        return [index / GUESSED_RATE for index in indices]
     with explain_errors(name):
         with open_clip(source, name) as (container, stream):
             times = list_times(list_packets(container, stream, name), container.format.name)
             start, time_base = (container.start_time or 0) / av.time_base, stream.time_base
-            rate = stream.average_rate or stream.guessed_rate or 25  # as players guess
+            rate = stream.average_rate or stream.guessed_rate or GUESSED_RATE
         num_available = len(list_readable(source, name, by_time=False) if times is None else times)
     if not num_available:
         raise make_error(name, "no frame of it can be decoded")
@@ -114,6 +121,8 @@ def decode_frames(source: Any, name: str, choose_indices: ChooseIndices) -> np.n
     groups of pictures that hold a wanted frame are decoded, and frames are told apart by their times.
     Containers without times are decoded from the start and counted.
     """
+    if is_folder(source):
+        return decode_folder(os.fspath(source), name, choose_indices)
     with open_clip(source, name) as (container, stream):
         table = list_packets(container, stream, name)
         times = list_times(table, container.format.name)
@@ -131,6 +140,29 @@ def decode_frames(source: Any, name: str, choose_indices: ChooseIndices) -> np.n
             found = decode_readable(source, name, set(wanted), keys)
     if not found:
         raise make_error(name, "no frame of it can be decoded")
+    return stack_frames(found, wanted)
+
+
+def is_folder(source: Any) -> bool:
+    """Whether `source` is the path of a folder."""
+    return isinstance(source, str | os.PathLike) and os.path.isdir(source)
+
+
+def decode_folder(folder: str, name: str, choose_indices: ChooseIndices) -> np.ndarray:
+    """Decodes the wanted pictures of a folder, which have one size → [T, H, W, 3] uint8."""
+    images = list_images(folder, name)
+    wanted = choose_indices(len(images))
+    found: dict[int, np.ndarray] = {}
+    for index in wanted:
+        if index not in found:
+            found[index] = to_rgb(decode_image(images[index], name, MAX_PIXELS))
+        (height, width), (first_height, first_width) = (found[key].shape[:2] for key in (index, wanted[0]))
+        if (height, width) != (first_height, first_width):
+            raise make_error(
+                name,
+                f"its `{os.path.basename(images[index])}` has {width}×{height} pixels but "
+                f"`{os.path.basename(images[wanted[0]])}` has {first_width}×{first_height}",
+            )
     return stack_frames(found, wanted)
 
 

@@ -75,9 +75,10 @@ class FPigVideoProcessor(VideoProcessorMixin):
         One video or a list of them → `pixel_values` [B, T, 3, S, S] float32.
 
         Args:
-            videos: a video is a path, bytes, a binary file, a `{"bytes", "path"}`, an array [T, H, W, 3] or
-                tensor [T, 3, H, W] of uint8, or a list of PIL images or arrays [H, W, 3]. So a list of images
-                is one video; a list of anything else is a list of videos.
+            videos: a video is a path (of a file, or of a folder with its frames as pictures), bytes, a binary
+                file, a `{"bytes", "path"}`, an array [T, H, W, 3] or tensor [T, 3, H, W] of uint8, or a list
+                of PIL images or arrays [H, W, 3]. So a list of images is one video; a list of anything else
+                is a list of videos.
             num_frames: instead of the processor's own.
             mode: `"test"` spreads the frames evenly; `"train"` also draws the ends and needs `generator`.
             generator: draws for train mode; equal states give equal frames.

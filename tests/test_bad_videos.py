@@ -188,7 +188,7 @@ def test_no_file(tmp_path):
         (tmp_path / "gone.mp4", "there is no such file"),
         ("", "there is no such file"),
         ("a\0b.mp4", "there is no such file"),
-        (tmp_path, "it is no file"),
+        (tmp_path, "it is a folder without a picture"),
         ("/dev/zero", "it is no file"),
     ):
         with pytest.raises(VideoReadError, match=reason) as caught:

@@ -220,6 +220,7 @@ def test_fresh_process_loads_the_folder_alone(tmp_path):
         "processing_fpig.py",
         "video_processing_fpig.py",
         "decoding_fpig.py",
+        "frame_folder_fpig.py",
         "frame_table_fpig.py",
         "frames_fpig.py",
         "frame_sampling_fpig.py",

@@ -1,0 +1,112 @@
+"""
+MSVD, 1,970 videos with 21 to 81 captions each in the test split: 1,200 / 100 / 670.
+
+Annotations in ROOT or ROOT/annotations: `train_list.txt`, `val_list.txt` and `test_list.txt` with an id a
+line, and the captions of all videos as `captions_msvd.json` (id → texts) or else `raw-captions.pkl` (id →
+captions as lists of words, joined by spaces). The json wins where both are there: a pickle is read with care,
+but need not be.
+
+Videos: ROOT/videos/ID.avi, in any subfolder too and with any suffix of a video, or a folder of pictures
+ROOT/frames/ID.
+"""
+
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fpig.annotations.files import find_file, read_json, read_lines, report_missing
+from fpig.annotations.published import AnnotatedVideo, PublishedDataset, PublishedSplit
+
+WHERE_FROM = "github.com/ArrowLuo/CLIP4Clip (msvd_data.zip of its release v0.0)"
+LISTS = {"train": "train_list.txt", "validation": "val_list.txt", "test": "test_list.txt"}
+JSON_NAME, PICKLE_NAME = "captions_msvd.json", "raw-captions.pkl"
+# All that a file which is no pickle, or half of one, makes the unpickler raise.
+PICKLE_ERRORS = (
+    *(pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, MemoryError, OverflowError),
+    *(RecursionError, TypeError, ValueError),
+)
+
+
+class PlainUnpickler(pickle.Unpickler):
+    """Builds containers, texts and numbers. It looks up no class and no function, so that none can run."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        """Refuses whatever the file names."""
+        raise pickle.UnpicklingError(f"it names {module}.{name}, and only plain containers are read")
+
+
+def read_videos(root: Path, split: str) -> Iterator[AnnotatedVideo]:
+    """The videos of a split."""
+    list_path = find_file(root, LISTS[split])
+    captions_path = find_file(root, JSON_NAME, PICKLE_NAME)
+    if not list_path or not captions_path:
+        raise report_missing(root, (f"{LISTS[split]} with {JSON_NAME} or {PICKLE_NAME}",), WHERE_FROM)
+    read_captions = read_caption_lists if captions_path.name == JSON_NAME else read_pickled_captions
+    return read_listed(list_path, read_captions(captions_path))
+
+
+def read_listed(list_path: Path, captions: Mapping[str, tuple[str, ...]]) -> Iterator[AnnotatedVideo]:
+    """The videos whose ids a text file lists."""
+    for place, video_id in read_lines(list_path):
+        yield AnnotatedVideo(place, video_id, captions.get(video_id, ()))
+
+
+def read_caption_lists(path: Path) -> dict[str, tuple[str, ...]]:
+    """
+    Id → captions of a JSON object of lists.
+
+    Raises:
+        ValueError: another layout.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or not all(isinstance(texts, list) for texts in content.values()):
+        raise ValueError(f"`{path}` must be a JSON object with a list of captions for each id; get it again")
+    return {video_id: tuple(texts) for video_id, texts in content.items()}
+
+
+def read_pickled_captions(path: Path) -> dict[str, tuple[str, ...]]:
+    """
+    Id → captions of a pickled dict of lists of lists of words.
+
+    Raises:
+        ValueError: it is no pickle, holds or does anything but plain containers, or has another layout.
+    """
+    try:
+        with path.open("rb") as file:
+            content = PlainUnpickler(file, encoding="utf-8").load()
+    except PICKLE_ERRORS as error:
+        raise ValueError(
+            f"`{path}` can't be read as a pickle of plain containers: {error}; get it again from "
+            f"{WHERE_FROM}, or use {JSON_NAME}"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"`{path}` holds a {type(content).__name__} but must hold a dict; get it again")
+    return {video_id: _join_words(video_id, captions, path) for video_id, captions in content.items()}
+
+
+def _join_words(video_id: Any, captions: Any, path: Path) -> tuple[str, ...]:
+    """The captions of one video as texts."""
+    is_plain = isinstance(captions, list) and all(
+        isinstance(words, list) and all(isinstance(word, str) for word in words) for words in captions
+    )
+    if not isinstance(video_id, str) or not is_plain:
+        raise ValueError(
+            f"`{path}` has for {video_id!r} {str(captions)[:60]} but must have lists of words for each id; "
+            "get it again"
+        )
+    return tuple(" ".join(words) for words in captions)
+
+
+MSVD = PublishedDataset(
+    name="msvd",
+    splits={
+        "train": PublishedSplit(1200, 1, None, "several captions"),
+        "validation": PublishedSplit(100, 1, None, "several captions"),
+        "test": PublishedSplit(670, 21, 81, "several captions"),
+    },
+    where_from=WHERE_FROM,
+    read_videos=read_videos,
+)
+
+__all__ = ["MSVD", "read_caption_lists", "read_listed", "read_pickled_captions"]

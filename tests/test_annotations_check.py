@@ -1,0 +1,242 @@
+"""`python -m fpig.annotations check` on data sets of the full size, whose videos are all one clip."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fake_datasets import (
+    fake_didemo,
+    fake_msrvtt,
+    fake_msvd,
+    fake_v3c,
+    fake_vatex,
+    link_videos,
+    write_folder,
+)
+from make_clips import paint_frames
+from toys import write_clip
+
+from fpig.annotations.__main__ import main
+from fpig.datasets import load_split
+
+ROOT = Path(__file__).parents[1]
+EXCERPTS = ROOT / "tests" / "data" / "annotations"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", seed=1, num_frames=1)
+
+
+@pytest.fixture
+def check(capsys):
+    """`check("msvd", folder, …)` → exit status and what was printed."""
+
+    def check(*arguments):
+        status = 0
+        try:
+            main(["check", *(str(argument) for argument in arguments)])
+        except SystemExit as error:
+            status = error.code
+        return status, capsys.readouterr().out
+
+    return check
+
+
+def get_row(printed, title):
+    """The cells of a row of the table, which two spaces part."""
+    (line,) = [line for line in printed.splitlines() if line.startswith(f"{title}  ")]
+    return [cell.strip() for cell in line.removeprefix(title).split("  ") if cell.strip()]
+
+
+# Full size
+
+
+def test_msrvtt_in_both_splits(check, tmp_path, clip):
+    ids = fake_msrvtt(tmp_path)
+    link_videos(tmp_path, (f"{video_id}.mp4" for video_id in ids), clip)
+    status, printed = check("msrvtt1k", tmp_path, "--no_decode")
+    assert (status, "Not as published" in printed) == (0, False), printed
+    assert get_row(printed, "videos published") == ["9,000", "1,000"]
+    assert get_row(printed, "videos annotated") == ["9,000 of 9,000 published", "1,000 of 1,000 published"]
+    assert get_row(printed, "videos found") == ["9,000", "1,000"]
+    assert get_row(printed, "videos unreadable") == ["not tried", "not tried"]
+    assert get_row(printed, "captions") == ["180,000", "1,000"]
+    assert get_row(printed, "captions a video") == ["20", "1"]
+    assert get_row(printed, "protocol") == ["several captions", "one caption"]
+    status, printed = check("msrvtt3k", tmp_path, "--no_decode")
+    assert status == 0, printed
+    assert get_row(printed, "videos found") == ["6,513", "497", "2,990"]
+    assert get_row(printed, "captions") == ["130,260", "9,940", "59,800"]
+    loaded = load_split("msrvtt3k", "validation", tmp_path)
+    assert get_row(printed, "checksum of ids")[1] == loaded.id_checksum
+    assert get_row(printed, "checksum of captions")[1] == loaded.caption_checksum
+    assert [record.video_id for record in loaded.records] == ids[6513:7010]
+
+
+def test_msvd_with_every_video_decoded(check, tmp_path, clip):
+    ids = fake_msvd(tmp_path)
+    link_videos(tmp_path, (f"{video_id}.avi" for video_id in ids[5:]), clip)
+    (tmp_path / "videos" / f"{ids[1]}.avi").write_bytes(b"no video at all")
+    (tmp_path / "videos" / f"{ids[2]}.avi").touch()
+    status, printed = check("msvd", tmp_path, "--list", tmp_path / "list.txt")
+    assert status == 1
+    assert get_row(printed, "videos annotated")[0] == "1,200 of 1,200 published"
+    assert get_row(printed, "videos found") == ["1,197", "100", "670"]
+    assert get_row(printed, "videos missing") == ["3", "0", "0"]
+    assert get_row(printed, "videos empty") == ["1", "0", "0"]
+    assert get_row(printed, "videos unreadable") == ["1", "0", "0"]
+    assert get_row(printed, "captions a video") == ["21 to 81"] * 3
+    listed = [line.split("\t") for line in (tmp_path / "list.txt").read_text().splitlines()]
+    assert [(split, video_id) for split, video_id, _ in listed] == [
+        ("train", video_id) for video_id in ids[:5]
+    ]
+    assert [reason.partition(":")[0] for _, _, reason in listed] == [
+        *("missing", "unreadable", "empty", "missing", "missing")
+    ]
+    assert "Can't be used of split 'train': 5\n  -yt0000_1_9  missing\n" in printed
+
+
+def test_vatex_with_clips_that_are_gone_and_some_as_pictures(check, tmp_path, clip):
+    ids = fake_vatex(tmp_path)
+    gone, pictures = set(ids[::20]), ids[1:6]
+    link_videos(tmp_path, (f"{name}.mp4" for name in ids if name not in gone and name not in pictures), clip)
+    (tmp_path / "frames").mkdir()
+    for video_id in pictures:
+        write_folder(tmp_path / "frames" / video_id, paint_frames(1, 32, 32))
+    status, printed = check("vatex", tmp_path, "--no_decode", "--on_missing", "skip")
+    assert status == 0, printed
+    assert get_row(printed, "videos published") == ["25,991", "1,500", "1,500"]
+    num_gone = [sum(video_id in gone for video_id in part) for part in (ids[:25_991], ids[25_991:][::2])]
+    assert get_row(printed, "videos missing")[:2] == [f"{number:,}" for number in num_gone]
+    assert sum(int(cell.replace(",", "")) for cell in get_row(printed, "videos found")) == 28_991 - len(gone)
+    assert get_row(printed, "captions") == ["259,910", "15,000", "15,000"]
+    assert f"  … and {num_gone[0] - 10:,} more; `--list FILE` writes all" in printed
+    assert check("vatex", tmp_path, "--no_decode")[0] == 1, "with raise they are a failure"
+
+
+def test_didemo_with_its_file_names(check, tmp_path, clip):
+    ids = fake_didemo(tmp_path)
+    link_videos(tmp_path, ids, clip)
+    status, printed = check("didemo", tmp_path, "--no_decode")
+    assert status == 0, printed
+    assert get_row(printed, "videos found") == ["8,392", "1,065", "1,004"]
+    assert get_row(printed, "captions") == ["8,392", "1,065", "1,004"]
+    assert get_row(printed, "protocol") == ["paragraph"] * 3
+    (record,) = [
+        record for record in load_split("didemo", "test", tmp_path).records if record.video_id == ids[-1]
+    ]
+    assert record.captions == (f"{ids[-1]} 0. {ids[-1]} 1. {ids[-1]} 2.",)
+
+
+def test_a_million_shots_are_counted_in_seconds(check, tmp_path, clip):
+    ids = fake_v3c(tmp_path, "v3c1", 1_082_659)
+    link_videos(tmp_path, [f"{shot_id}.webm" for shot_id in ids[-2:]], clip)
+    start = time.process_time()
+    status, printed = check("v3c1", tmp_path, "--no_decode")
+    assert time.process_time() - start < 15
+    assert status == 1
+    assert get_row(printed, "videos annotated") == ["1,082,659 of 1,082,659 published"]
+    assert get_row(printed, "videos missing") == ["1,082,657"]
+    assert get_row(printed, "protocol") == ["ad-hoc video search"]
+    assert get_row(printed, "captions") == ["0"]
+
+
+# Excerpts, and what is wrong with them
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "expected"),
+    [
+        ("msrvtt1k", "msrvtt", ["10 of 9,000 published", "10 of 1,000 published"]),
+        ("msvd", "msvd", ["3 of 670 published"]),
+        ("vatex", "vatex", ["1 of 1,500 published"]),
+        ("didemo", "didemo", ["3 of 1,004 published"]),
+    ],
+)
+def test_other_sizes_are_told_beside_what_is_there(check, name, folder, expected):
+    status, printed = check(name, EXCERPTS / folder, "--on_missing", "skip")
+    assert status == 1, "missing videos are none, but wrong sizes always"
+    assert get_row(printed, "videos annotated") == expected
+    assert f"of '{name}' has {expected[-1]} videos; numbers measured on others can't be compared" in printed
+
+
+def test_one_split(check, tmp_path, clip):
+    shutil.copytree(EXCERPTS / "msvd", tmp_path, dirs_exist_ok=True)
+    link_videos(tmp_path, ["eyhzdC936uk_15_27.avi", "f-24IxG9ijw_25_40.avi"], clip)
+    status, printed = check("msvd", tmp_path, "--split", "test")
+    assert (status, "split 'train'" in printed) == (1, False)
+    assert get_row(printed, "videos found") == ["2"]
+    assert get_row(printed, "videos unreadable") == ["0"]
+    assert "Can't be used of split 'test': 1\n  f9Won2JpOEU_60_80  missing\n" in printed
+    assert "'eyhzdC936uk_15_27' with 6 captions but 21 to 81 are published" in printed
+
+
+def test_problems_of_one_split_leave_the_others_in_the_table(check, tmp_path):
+    shutil.copytree(EXCERPTS / "msrvtt", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "MSRVTT_train.9k.csv").write_text("video_id\nvideo0\nvideo0\n")
+    status, printed = check("msrvtt1k", tmp_path)
+    assert status == 1
+    assert get_row(printed, "videos annotated") == ["10 of 1,000 published"]
+    assert "  split 'train': `row 2 of " in printed
+    (tmp_path / "MSRVTT_train.9k.csv").write_text("video_id\nvideo0\nvideo9770\n")
+    assert "`split` 'test' has the video 'video9770' (row 1 of " in check("msrvtt1k", tmp_path)[1]
+
+
+def test_report_as_json(check, tmp_path):
+    shutil.copytree(EXCERPTS / "didemo", tmp_path, dirs_exist_ok=True)
+    status, printed = check("didemo", tmp_path, "--json", "--no_decode")
+    report = json.loads(printed)
+    assert (status, report["is_fine"], list(report["splits"])) == (1, False, ["test"])
+    test = report["splits"]["test"]
+    assert (test["num_published"], test["num_annotated"], test["num_found"]) == (1004, 3, 0)
+    assert test["num_unreadable"] is None
+    assert list(test["unusable"].values()) == ["missing"] * 3
+    assert len(report["problems"]) == 3, "two splits without files, one of another size"
+
+
+# The command
+
+
+def test_help_and_errors_come_at_once():
+    """Nothing heavy is imported for them."""
+    code = (
+        "import sys; sys.modules.update(dict.fromkeys(('torch', 'transformers', 'datasets', 'av')))\n"
+        "from fpig.annotations.__main__ import main; main(sys.argv[1:])"
+    )
+    start = time.monotonic()
+    for arguments, expected in (
+        (["--help"], "count annotations and videos"),
+        (["check", "--help"], "Ends with 0 if annotations and videos are as published"),
+        (["check", "msvd", "nowhere"], "error: `nowhere` is no folder; pass the folder of the data set"),
+        (["check", "msvd"], "error: `data/msvd` is no folder"),
+        (["check", "msr"], "error: `NAME` is 'msr' but must be one of msrvtt1k, msrvtt3k, msvd, vatex"),
+        (["check", "msvd", "--split", "val"], "error: `split` is 'val' but 'msvd' has only train, vali"),
+        (["check", "msvd", "--list", "no/list.txt"], "error: `--list` is no/list.txt but there is no such"),
+    ):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        text = " ".join((done.stdout + done.stderr).split())
+        assert expected in text, arguments
+        assert done.returncode == (0 if "--help" in arguments else 1)
+        assert done.returncode == 0 or len(done.stderr.splitlines()) == 1, "one line"
+    assert time.monotonic() - start < 7 * 3
+
+
+def test_module_is_the_command():
+    command = [
+        sys.executable,
+        "-m",
+        "fpig.annotations",
+        "check",
+        "vatex",
+        str(EXCERPTS / "vatex"),
+        "--no_decode",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert get_row(done.stdout, "videos annotated") == ["1 of 1,500 published"]

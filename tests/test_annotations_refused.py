@@ -1,0 +1,352 @@
+"""Annotations that are not what was published are refused, with an error that says where and what to do."""
+
+import os
+import pickle
+from dataclasses import replace
+
+import pytest
+from fake_datasets import write_lines, write_msvd, write_rows, write_sentences
+
+from fpig.annotations import PUBLISHED
+from fpig.annotations.msvd import read_pickled_captions
+from fpig.annotations.published import read_published, read_split
+
+
+@pytest.fixture
+def shrink():
+    """`shrink("msvd", train=2, test=1)` → the data set with these splits and sizes, and any captions."""
+
+    def shrink(name, min_captions=1, max_captions=None, **sizes):
+        dataset = PUBLISHED[name]
+        splits = {
+            split: replace(
+                dataset.splits[split],
+                num_videos=size,
+                min_captions=min_captions,
+                max_captions=max_captions,
+            )
+            for split, size in sizes.items()
+        }
+        return replace(dataset, splits=splits)
+
+    return shrink
+
+
+def refuse(dataset, root, split, message, error=ValueError):
+    with pytest.raises(error, match=message):
+        read_published(dataset, root, split)
+
+
+# Sizes and splits
+
+
+@pytest.mark.parametrize("found", [2, 4])
+def test_other_sizes_than_published(tmp_path, shrink, found):
+    ids = [f"v{number}" for number in range(found)]
+    write_msvd(tmp_path, {video_id: ["a"] for video_id in ids}, test=ids)
+    message = (
+        rf"`split` 'test' of 'msvd' has {found} of 3 published videos; .* get the annotations again, from g"
+    )
+    refuse(shrink("msvd", test=3), tmp_path, "test", message)
+
+
+@pytest.mark.parametrize("found", [1, 4])
+def test_other_numbers_of_captions_than_published(tmp_path, shrink, found):
+    write_msvd(tmp_path, {"a": ["x", "y"], "b": ["x"] * found}, test=["a", "b"])
+    message = f"line 2 of .*test_list.txt` has the video 'b' with {found} captions but 2 to 3 are published"
+    refuse(shrink("msvd", 2, 3, test=2), tmp_path, "test", message)
+
+
+def test_unknown_split_names_those_there_are(tmp_path):
+    message = "`split` is 'validation' but 'msrvtt1k' has only train, test; choose one .* leave it empty"
+    refuse(PUBLISHED["msrvtt1k"], tmp_path, "validation", message)
+    refuse(PUBLISHED["msvd"], tmp_path, "val", "`split` is 'val' but 'msvd' has only train, validation, test")
+
+
+def test_video_in_two_splits(tmp_path, shrink):
+    captions = {video_id: ["a"] for video_id in "abcd"}
+    write_msvd(tmp_path, captions, train=["a", "b", "c"], test=["d", "c", "b"])
+    for split in ("train", "test", None):
+        message = (
+            r"`split` 'test' has the video 'c' \(line 2 of .*test_list.txt\), which is also in split 'train' "
+            r"\(line 3 of .*train_list.txt\), and 2 such in all"
+        )
+        refuse(shrink("msvd", train=3, test=3), tmp_path, split, message)
+
+
+def test_other_splits_may_be_absent(tmp_path, shrink):
+    write_msvd(tmp_path, {"a": ["x"]}, test=["a"])
+    dataset = shrink("msvd", train=1, test=1)
+    assert [video.video_id for video in read_published(dataset, tmp_path, "test")] == ["a"]
+    refuse(dataset, tmp_path, None, "lacks annotations: .* train_list.txt with", FileNotFoundError)
+
+
+# Files
+
+
+def test_no_folder(tmp_path):
+    message = "nowhere` is no folder; pass the folder of the data set, from github.com"
+    refuse(PUBLISHED["msvd"], tmp_path / "nowhere", "test", message, FileNotFoundError)
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "looked_for"),
+    [
+        (
+            "msrvtt1k",
+            "train",
+            "MSRVTT_train.9k.csv with MSRVTT_data.json, or train9k.jsonl; get them from git",
+        ),
+        ("msrvtt1k", "test", "MSRVTT_JSFUSION_test.csv, or test1ka.jsonl"),
+        ("msrvtt3k", "train", "MSRVTT_data.json, or train3k.jsonl;"),
+        ("msrvtt3k", "validation", "MSRVTT_data.json, or val3k.jsonl, or MSRVTT_full_split_val.csv;"),
+        ("msvd", "validation", "val_list.txt with captions_msvd.json or raw-captions.pkl;"),
+        (
+            "vatex",
+            "train",
+            "vatex_training_v1.0.json, or ref_captions.json with train_list.txt, or VATEX_train",
+        ),
+        (
+            "vatex",
+            "test",
+            "vatex_validation_v1.0.json with test_list.txt, or ref_captions.json with test_list",
+        ),
+        ("didemo", "train", "train_data.json with train_list.txt, or train.jsonl;"),
+        ("v3c2", "test", "VideoSets/v3c2.txt, or v3c2.txt; get them from trecvid.nist.gov"),
+    ],
+)
+def test_missing_files_are_named(tmp_path, name, split, looked_for):
+    message = f"lacks annotations: neither there nor in its folder `annotations` is {looked_for}"
+    refuse(PUBLISHED[name], tmp_path, split, message, FileNotFoundError)
+
+
+def write_csv(root, header, rows):
+    write_rows(root / "MSRVTT_JSFUSION_test.csv", header, rows)
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "message"),
+    [
+        (["video_id", "caption"], [["video1", "a"]], "has no column `sentence` but `video_id`, `caption`"),
+        ([], [], "has no column `video_id` but nothing"),
+        (
+            ["video_id", "sentence"],
+            [["video1", "a"], ["video2"]],
+            "row 2 of .* has no `sentence`; fill it in",
+        ),
+        (["video_id", "sentence"], [["", "a"]], "row 1 of .* has no `video_id`"),
+        (
+            ["video_id", "sentence"],
+            [["video1", "a"], ["video1", "b"]],
+            "'video1' with 2 captions but 1 are pub",
+        ),
+    ],
+)
+def test_bad_tables(tmp_path, shrink, header, rows, message):
+    write_csv(tmp_path, header, rows)
+    refuse(shrink("msrvtt1k", 1, 1, test=1), tmp_path, "test", message)
+
+
+def test_unreadable_texts(tmp_path, shrink):
+    (tmp_path / "MSRVTT_JSFUSION_test.csv").write_bytes(b"video_id,sentence\nvideo1,\xff\n")
+    refuse(shrink("msrvtt1k", test=1), tmp_path, "test", "can't be read as csv: .* get the file again")
+    (tmp_path / "v3c1.txt").write_bytes(b"shot1\n\xff\n")
+    refuse(shrink("v3c1", test=1), tmp_path, "test", "v3c1.txt` can't be read as text: .* get the file again")
+
+
+def test_doubled_ids(tmp_path, shrink):
+    write_msvd(tmp_path, {"a": ["x"], "b": ["y"]}, test=["a", "b", "", "a"])
+    message = "line 4 of .*test_list.txt` has the video 'a', which line 1 of .* has too; take one out"
+    refuse(shrink("msvd", test=2), tmp_path, "test", message)
+    write_lines(tmp_path / "test1ka.jsonl", ['{"clip_id": "video1", "text": "a"}'] * 2)
+    refuse(
+        shrink("msrvtt1k", test=1), tmp_path, "test", "line 2 of .* has the video 'video1', which line 1 of"
+    )
+    (tmp_path / "captions_msvd.json").write_text('{"a": ["x"], "b": ["y"], "a": ["z"]}')
+    refuse(
+        shrink("msvd", test=2), tmp_path, "test", "captions_msvd.json` has the key 'a' twice; take one out"
+    )
+
+
+def test_videos_without_captions(tmp_path, shrink):
+    write_msvd(tmp_path, {"a": ["x"]}, test=["a", "b"])
+    message = (
+        "line 2 of .*` has the video 'b' but the annotations have no caption of it; get the annotations a"
+    )
+    refuse(shrink("msvd", test=2), tmp_path, "test", message)
+    write_rows(tmp_path / "MSRVTT_train.9k.csv", ["video_id"], [["video1"], ["video2"]])
+    write_sentences(tmp_path / "MSRVTT_data.json", ["video2"])
+    message = (
+        "row 1 of .*MSRVTT_train.9k.csv` has the video 'video1' but the annotations have no caption of it"
+    )
+    refuse(shrink("msrvtt1k", train=2), tmp_path, "train", message)
+    (tmp_path / "test_data.json").write_text('[{"video": "a.mov", "description": "x"}]')
+    write_lines(tmp_path / "test_list.txt", ["a.mov", "a."])
+    refuse(
+        shrink("didemo", test=2), tmp_path, "test", r"has the video 'a\.' but the annotations have no caption"
+    )
+
+
+@pytest.mark.parametrize("caption", ["", " ", 3, None, ["x"]])
+def test_captions_that_are_no_texts(tmp_path, shrink, caption):
+    write_msvd(tmp_path, {"a": ["x", caption]}, test=["a"])
+    refuse(
+        shrink("msvd", test=1), tmp_path, "test", "has the video 'a' with the caption .* must be texts; get"
+    )
+
+
+# Layouts
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "MSRVTT_data.json` can't be read as JSON: Expecting .* get the file again"),
+        ("[" * 100_000, "MSRVTT_data.json` can't be read as JSON: "),
+        ("[]", "has no list `videos` but must be an object with the lists `videos` and `sentences`"),
+        ('{"videos": [], "sentences": {}}', "has no list `sentences` but"),
+        ('{"videos": ["video1"]}', r"`videos\[0\]` of .* is video1 but must have the texts video_id; get"),
+        (
+            '{"videos": [], "sentences": [{"video_id": 3}]}',
+            r"`sentences\[0\]` of .* must have the texts video_id,",
+        ),
+        (
+            '{"videos": [{"video_id": "msr1"}], "sentences": []}',
+            "has the id 'msr1' but ids of MSR-VTT are `vid",
+        ),
+    ],
+)
+def test_bad_json_of_msrvtt(tmp_path, content, message):
+    (tmp_path / "MSRVTT_data.json").write_text(content)
+    refuse(PUBLISHED["msrvtt3k"], tmp_path, "test", message)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "line 2 of .*test1ka.jsonl` can't be read as JSON: "),
+        ("[3]", r"line 2 of .*` is \[3\] but must be a JSON object"),
+        (
+            '{"video": "video1", "text": "a"}',
+            "line 2 of .*` has the keys video, text but must have `clip_id`",
+        ),
+        ('{"clip_id": "video1", "text": 3}', "line 2 of .* and `text`, a caption or a list of captions"),
+        ("{}", "line 2 of .*` has the keys none but must have"),
+    ],
+)
+def test_bad_jsonl(tmp_path, line, message):
+    write_lines(tmp_path / "test1ka.jsonl", ['{"clip_id": "video0", "text": "a"}', line])
+    refuse(PUBLISHED["msrvtt1k"], tmp_path, "test", message)
+
+
+@pytest.mark.parametrize(
+    ("name", "file_name", "content", "message"),
+    [
+        ("msvd", "captions_msvd.json", "[]", "must be a JSON object with a list of captions for each id"),
+        (
+            "msvd",
+            "captions_msvd.json",
+            '{"a": "x"}',
+            "must be a JSON object with a list of captions for each id",
+        ),
+        (
+            "vatex",
+            "vatex_validation_v1.0.json",
+            "{}",
+            "holds no list but must be a list of objects; get it from",
+        ),
+        (
+            "vatex",
+            "vatex_validation_v1.0.json",
+            "[3]",
+            "item 0 of .*` is 3 but must have `videoID`, a text, and",
+        ),
+        (
+            "vatex",
+            "vatex_validation_v1.0.json",
+            '[{"videoID": "a"}]',
+            "item 0 of .* and `enCap`, a list of capt",
+        ),
+        ("vatex", "ref_captions.json", "[]", "must be a JSON object with a list of captions for each id"),
+        ("didemo", "test_data.json", "{}", "holds no list but must be a list of objects"),
+        (
+            "didemo",
+            "test_data.json",
+            '[{"video": "a"}]',
+            "item 0 of .* must have the texts `video` and `descrip",
+        ),
+    ],
+)
+def test_bad_layouts(tmp_path, name, file_name, content, message):
+    write_lines(tmp_path / "test_list.txt", ["a"])
+    (tmp_path / file_name).write_text(content)
+    refuse(PUBLISHED[name], tmp_path, "test", message)
+
+
+# Pickles
+
+
+class Attack:
+    """What a pickle does when it is read in the usual way."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def test_malicious_pickles_run_nothing(tmp_path):
+    path, mark = tmp_path / "raw-captions.pkl", tmp_path / "it ran"
+    touch = f"touch '{mark}'"
+    attacks = [
+        pickle.dumps(Attack(os.system, touch)),
+        *(pickle.dumps({"a": [["x"], Attack(os.system, touch)]}, protocol) for protocol in range(6)),
+        pickle.dumps({"a": [[Attack(eval, f"open({str(mark)!r}, 'w')")]]}),
+        pickle.dumps(Attack(exec, f"open({str(mark)!r}, 'w')")),
+        f'(S"{touch}"\nios\nsystem\n.'.encode(),  # INST
+        f'(cos\nsystem\nS"{touch}"\no.'.encode(),  # OBJ
+        b"cbuiltins\ndict\n)R.",
+        pickle.dumps({"a": [["x"], ["y"], {3}]}),
+    ]
+    for content in attacks[:-1]:
+        path.write_bytes(content)
+        with pytest.raises(
+            ValueError, match=r"can't be read as a pickle of plain containers: it names \S+, and"
+        ):
+            read_pickled_captions(path)
+    path.write_bytes(attacks[-1])
+    with pytest.raises(ValueError, match="but must have lists of words for each id"):
+        read_pickled_captions(path)
+    assert not mark.exists()
+    pickle.loads(attacks[1])
+    assert mark.exists(), "the attack is one"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "can't be read as a pickle of plain containers: Ran out of input"),
+        (b"no pickle", "can't be read as a pickle"),
+        (pickle.dumps({"a": [["x"]]})[:-5], "can't be read as a pickle"),
+        (b"\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f.", "can't be read as a pickle"),
+        (b"\x80\x02]\x82\x01.", "can't be read as a pickle"),  # EXT1
+        (b"\x80\x02Pkey\n.", "can't be read as a pickle"),  # PERSID
+        (pickle.dumps([["a"]]), "holds a list but must hold a dict"),
+        (pickle.dumps({"a": ["a caption"]}), "has for 'a' .'a caption'. but must have lists of words"),
+        (pickle.dumps({"a": [["x", 3]]}), "has for 'a' .* but must have lists of words"),
+        (pickle.dumps({3: [["x"]]}), "has for 3 .* but must have lists of words"),
+        (pickle.dumps({"a": None}), "has for 'a' None but must have lists of words"),
+    ],
+)
+def test_bad_pickles(tmp_path, content, message):
+    (tmp_path / "raw-captions.pkl").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_pickled_captions(tmp_path / "raw-captions.pkl")
+
+
+def test_refused_files_are_named_through_the_reader(tmp_path):
+    write_lines(tmp_path / "test_list.txt", ["a"])
+    (tmp_path / "raw-captions.pkl").write_bytes(pickle.dumps(Attack(os.getcwd)))
+    with pytest.raises(ValueError, match=r"raw-captions.pkl` can't be read .* or use captions_msvd.json"):
+        read_split(PUBLISHED["msvd"], tmp_path, "test")
