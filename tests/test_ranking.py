@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from video_retrieval import ranking
 from video_retrieval.embedding_ranking import rank_embeddings
 from video_retrieval.ranking import RetrievalRanks, rank_scores, summarize_ranks, summarize_retrieval
 
@@ -92,6 +94,43 @@ def test_one_video_with_more_captions_than_a_block():
     scores = generator.integers(0, 50, (403, 4)).astype(np.float32)
     expected = rank_slowly(scores, labels)
     assert_same_ranks(rank_scores(scores, labels, captions_per_block=150, videos_per_block=2), expected)
+
+
+@pytest.mark.parametrize("num_rows", [1, 2, 5])
+@pytest.mark.parametrize("seed", range(10))
+def test_rows_compared_at_once_do_not_matter(monkeypatch, num_rows, seed):
+    """Videos of one to many captions begin, go on and end anywhere in the rows."""
+    monkeypatch.setattr(ranking, "ROWS_PER_COMPARISON", num_rows)
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(9), [1, 1, 9, 2, 3, 1, 4, 6, 1])[generator.permutation(28)]
+    scores = generator.choice([0.0, 0.5, 1.0], (28, 9), p=[0.5, 0.4, 0.1])
+    expected = rank_slowly(scores, labels)
+    for captions_per_block in (28, 7):
+        assert_same_ranks(rank_scores(scores, labels, captions_per_block, 4), expected)
+
+
+def test_number_of_threads_does_not_matter_and_stays():
+    generator = np.random.default_rng(4)
+    labels = generator.integers(0, 700, 900)
+    text_embeds = generator.integers(-2, 3, (900, 6)).astype(np.float32)
+    video_embeds = generator.integers(-2, 3, (700, 6)).astype(np.float32)
+    expected = rank_scores(text_embeds @ video_embeds.T, labels)
+    num_threads = torch.get_num_threads()
+    try:
+        for wanted in (1, 3):
+            torch.set_num_threads(wanted)
+            assert_same_ranks(rank_embeddings(text_embeds, video_embeds, labels, 128, 64), expected)
+            assert torch.get_num_threads() == wanted
+    finally:
+        torch.set_num_threads(num_threads)
+
+
+@pytest.mark.parametrize("place", [(0, 199), (299, 0), (150, 90)])
+def test_a_nan_is_found_wherever_it_is(place):
+    scores = np.zeros((300, 200))
+    scores[place] = np.nan
+    with pytest.raises(ValueError, match=r"`scores` has 1 NaN in one block"):
+        rank_scores(scores, np.arange(300) % 200, 128, 64)
 
 
 @pytest.mark.parametrize("num_videos", [65, 1023, 1100, 2049])
@@ -237,7 +276,10 @@ def test_bad_scores_are_refused(scores, indices, message):
 
 
 def test_bad_embeddings_are_refused():
-    with pytest.raises(ValueError, match=r"\(2, 4\) and `video_embeds` \(2, 3\); .* from the same model"):
+    with pytest.raises(
+        ValueError,
+        match=r"`text_embeds` and `video_embeds` have the shapes \(2, 4\) and \(2, 3\); .*same model",
+    ):
         rank_embeddings(np.zeros((2, 4)), np.zeros((2, 3)), np.arange(2))
     with pytest.raises(ValueError, match="at least one caption and one video"):
         rank_embeddings(np.zeros((0, 4)), np.zeros((2, 4)), np.arange(0))

@@ -5,13 +5,17 @@ Shapes: Q captions, V videos. A caption has one true video, a video any number o
 captions; videos without captions are distractors.
 """
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-# Rows of a block that are compared at once: they stay in the processor's cache. A uint8 can count 255 rows.
-ROWS_PER_COMPARISON = 128
+# Rows that are compared at once: they stay in the processor's cache, a uint8 can count 255 of them, and ten
+# times as many are a block of 2048.
+ROWS_PER_COMPARISON = 205
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,10 @@ def rank_scores(
     def get_block(captions: slice, videos: slice) -> np.ndarray:
         return scores[order[captions], videos]
 
-    return rank_blocks(get_block, indices, order, scores.shape[1], captions_per_block, videos_per_block)
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return rank_blocks(
+            get_block, indices, order, scores.shape[1], captions_per_block, videos_per_block, threads
+        )
 
 
 def rank_blocks(
@@ -78,20 +85,22 @@ def rank_blocks(
     num_videos: int,
     captions_per_block: int,
     videos_per_block: int,
+    threads: ThreadPoolExecutor,
 ) -> RetrievalRanks:
     """
-    Ranks the true pairs with one block of scores in memory.
+    Ranks the true pairs with one block of scores per thread in memory.
 
     The blocks with true pairs are asked for first, then all of them once; a true score is read from a block
     and compared with the same block, never computed in another way.
 
     Args:
-        get_block: (captions, videos) → scores; the captions are counted in `order`.
+        get_block: (captions, videos) → scores; the captions are counted in `order`. Any thread calls it.
         caption_video_indices: the index of each caption's video [Q].
         order: sorts the captions by video [Q].
         num_videos: V.
         captions_per_block: rows of a block; the last one may be smaller.
         videos_per_block: columns of a block; the last one may be smaller.
+        threads: each takes the blocks of some videos.
 
     Raises:
         ValueError: a score is NaN.
@@ -99,20 +108,25 @@ def rank_blocks(
     labels = caption_video_indices[order]
     caption_blocks = split_range(len(labels), captions_per_block)
     video_blocks = split_range(num_videos, videos_per_block)
-    true_scores = read_true_scores(get_block, labels, caption_blocks, video_blocks)
+    read = partial(read_true_scores, get_block, labels, video_blocks)
+    true_scores = np.concatenate(list(threads.map(read, caption_blocks)))
     starts = np.flatnonzero(np.diff(labels, prepend=-1))
     queries = labels[starts]
     best_scores = np.full(num_videos, np.inf, true_scores.dtype)
     best_scores[queries] = np.maximum.reduceat(true_scores, starts)
-    counts = RankCounts(len(labels), num_videos)
-    for videos in video_blocks:
+
+    def count(videos: slice) -> RankCounts:
+        counts = RankCounts(labels, true_scores, best_scores[videos])
         for captions in caption_blocks:
             block = get_block(captions, videos)
             check_block(block)
-            for first in range(0, len(block), ROWS_PER_COMPARISON):
-                rows = block[first : first + ROWS_PER_COMPARISON]
-                span = slice(captions.start + first, captions.start + first + len(rows))
-                counts.add(rows, span, videos, labels, true_scores, best_scores)
+            counts.add(block, captions.start)
+        return counts
+
+    counts = RankCounts(labels, true_scores, best_scores)
+    for videos, part in zip(video_blocks, threads.map(count, video_blocks), strict=True):
+        counts.t2v += part.t2v
+        counts.v2t[:, videos], counts.pool[:, videos] = part.v2t, part.pool
     num_best_captions = np.bincount(labels, true_scores == best_scores[labels], num_videos).astype(np.int64)
     t2v, t2v_above = np.empty_like(counts.t2v)
     t2v[order], t2v_above[order] = counts.t2v
@@ -124,63 +138,59 @@ def rank_blocks(
 
 class RankCounts:
     """
-    How often a score is at least the true one (row 0) and above it (row 1), over the blocks seen so far.
+    How often a score is at least the true one (row 0) and above it (row 1), for some videos and the captions
+    seen so far.
 
     A true pair is at least itself, so row 0 is the rank already.
     """
 
-    def __init__(self, num_captions: int, num_videos: int) -> None:
-        self.t2v = np.zeros((2, num_captions), np.int64)
-        self.v2t = np.zeros((2, num_videos), np.int64)
-        self.pool = np.zeros((2, num_videos), np.int64)
+    def __init__(self, labels: np.ndarray, true_scores: np.ndarray, best_scores: np.ndarray) -> None:
+        self.labels, self.true_scores, self.best_scores = labels, true_scores, best_scores
+        self.t2v = np.zeros((2, len(labels)), np.int64)
+        self.v2t = np.zeros((2, len(best_scores)), np.int64)
+        self.pool = np.zeros((2, len(best_scores)), np.int64)
         # Of the video whose captions the last rows ended with: was one of them counted, in each column?
-        self.open_hits = np.zeros((2, 0), bool)
+        self.open_hits = np.zeros((2, len(best_scores)), np.uint8)
 
-    def add(
-        self,
-        rows: np.ndarray,
-        captions: slice,
-        videos: slice,
-        labels: np.ndarray,
-        true_scores: np.ndarray,
-        best_scores: np.ndarray,
-    ) -> None:
-        """Counts in some rows of a block; rows must come in order, video block by video block."""
-        starts = np.flatnonzero(np.diff(labels[captions], prepend=-1))
-        continues = captions.start > 0 and labels[captions.start - 1] == labels[captions.start]
-        if not continues:
-            self.open_hits = np.zeros((2, rows.shape[1]), bool)
-        row_limits, column_limits = true_scores[captions, None], best_scores[videos]
-        for index, compare in enumerate((np.greater_equal, np.greater)):
-            self.t2v[index, captions] += count_rows(compare(rows, row_limits))
-            hits = compare(rows, column_limits)
-            self.pool[index, videos] += count_columns(hits)
+    def add(self, block: np.ndarray, first_caption: int) -> None:
+        """Counts in the scores of some captions [captions, videos]; the captions must come in order."""
+        for part in split_range(len(block), ROWS_PER_COMPARISON):
+            self.add_rows(block[part], slice(first_caption + part.start, first_caption + part.stop))
+
+    def add_rows(self, rows: np.ndarray, captions: slice) -> None:
+        """Counts in rows that are few enough to be compared at once."""
+        starts = np.flatnonzero(np.diff(self.labels[captions], prepend=-1))
+
+        def count_captions_and_videos(hits: np.ndarray) -> np.ndarray:
             video_hits = merge_rows(hits, starts)
-            video_hits[0] |= self.open_hits[index]
-            self.v2t[index, videos] += count_columns(video_hits)
-            self.v2t[index, videos] -= self.open_hits[index]
-            self.open_hits[index] = video_hits[-1]
+            return np.stack([count_columns(hits), count_columns(video_hits), video_hits[0], video_hits[-1]])
+
+        self.t2v[:, captions] += compare_and_count(rows, self.true_scores[captions, None], count_rows)
+        counted = compare_and_count(rows, self.best_scores, count_captions_and_videos)
+        pool, v2t, first_hits, last_hits = counted.swapaxes(0, 1)
+        self.pool += pool
+        self.v2t += v2t
+        if captions.start and self.labels[captions.start - 1] == self.labels[captions.start]:
+            # The rows begin amid a video: where it had a hit already and has one again, that is one.
+            self.v2t -= first_hits & self.open_hits
+            if len(starts) == 1:
+                last_hits = last_hits | self.open_hits
+        self.open_hits = last_hits
 
 
 def read_true_scores(
     get_block: Callable[[slice, slice], np.ndarray],
     labels: np.ndarray,
-    caption_blocks: list[slice],
     video_blocks: list[slice],
+    captions: slice,
 ) -> np.ndarray:
-    """The score of each caption, sorted by video, with its video [Q], out of the blocks that hold one."""
-    true_scores = None
-    for captions in caption_blocks:
-        block_labels = labels[captions]
-        for videos in video_blocks:
-            rows = np.flatnonzero((block_labels >= videos.start) & (block_labels < videos.stop))
-            if len(rows) == 0:
-                continue
-            block = get_block(captions, videos)
-            if true_scores is None:
-                true_scores = np.empty(len(labels), block.dtype)
-            true_scores[captions.start + rows] = block[rows, block_labels[rows] - videos.start]
-    return true_scores
+    """The score of each of some captions with its video [captions], out of the blocks that hold one."""
+    true_scores = []
+    for videos in video_blocks:
+        rows = np.flatnonzero((labels[captions] >= videos.start) & (labels[captions] < videos.stop))
+        if len(rows):
+            true_scores.append(get_block(captions, videos)[rows, labels[captions][rows] - videos.start])
+    return np.concatenate(true_scores)
 
 
 def summarize_ranks(ranks: np.ndarray, prefix: str = "") -> dict[str, float]:
@@ -204,9 +214,9 @@ def summarize_ranks(ranks: np.ndarray, prefix: str = "") -> dict[str, float]:
     return {f"{prefix}{name}": value for name, value in summary.items()}
 
 
-def summarize_retrieval(ranks: RetrievalRanks) -> dict[str, float]:
+def summarize_retrieval(ranks: RetrievalRanks, prefix: str = "") -> dict[str, float]:
     """
-    The numbers of both directions.
+    The numbers of both directions; `prefix` stands before each name.
 
     Returns:
         The keys of `summarize_ranks` after `t2v_`, `v2t_` and `v2t_caption_pool_`, and after each of these
@@ -218,8 +228,8 @@ def summarize_retrieval(ranks: RetrievalRanks) -> dict[str, float]:
         ("v2t", ranks.v2t, ranks.v2t_ties),
         ("v2t_caption_pool", ranks.v2t_caption_pool, ranks.v2t_caption_pool_ties),
     ):
-        summary |= summarize_ranks(values, f"{direction}_")
-        summary[f"{direction}_num_tied_queries"] = int(np.count_nonzero(ties))
+        summary |= summarize_ranks(values, f"{prefix}{direction}_")
+        summary[f"{prefix}{direction}_num_tied_queries"] = int(np.count_nonzero(ties))
     return summary
 
 
@@ -261,32 +271,29 @@ def check_block(block: np.ndarray) -> None:
         )
 
 
+def compare_and_count(
+    rows: np.ndarray, limits: np.ndarray, count: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """What `count` makes of where `rows` are at least `limits`, and of where they are above them [2, ...]."""
+    counted = count(rows >= limits)
+    # Ties are rare, and to look for one is less work than to count.
+    return np.stack([counted, count(rows > limits) if np.any(rows == limits) else counted])
+
+
 def count_columns(hits: np.ndarray) -> np.ndarray:
     """How many rows are true in each column; at most 255 rows."""
     return np.add.reduce(hits.view(np.uint8), axis=0, dtype=np.uint8)
 
 
 def count_rows(hits: np.ndarray) -> np.ndarray:
-    """How many columns are true in each row. Sums eight columns at once; a byte of a sum counts to 255."""
-    words = pack_columns(hits)
-    counts = np.zeros(len(hits), np.int64)
-    for start in range(0, words.shape[1], 255):
-        sums = np.add.reduce(words[:, start : start + 255], axis=1)
-        counts += sums.view(np.uint8).reshape(-1, 8).sum(axis=1, dtype=np.int64)
-    return counts
+    """How many columns are true in each row."""
+    return np.add.reduce(np.bitwise_count(np.packbits(hits, axis=1)), axis=1, dtype=np.int64)
 
 
 def merge_rows(hits: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """Whether any row of a group is true, per column; groups begin at `starts`."""
-    merged = np.bitwise_or.reduceat(pack_columns(hits), starts, axis=0)
-    return merged.view(bool)[:, : hits.shape[1]]
-
-
-def pack_columns(hits: np.ndarray) -> np.ndarray:
-    """Eight columns as one integer each, the last ones padded with false."""
-    if hits.shape[1] % 8:
-        hits = np.concatenate([hits, np.zeros((len(hits), -hits.shape[1] % 8), bool)], axis=1)
-    return hits.view(np.uint64)
+    """Whether any row of a group is true, 1 or 0, per column; groups begin at `starts`."""
+    merged = np.bitwise_or.reduceat(np.packbits(hits, axis=1), starts, axis=0)
+    return np.unpackbits(merged, axis=1, count=hits.shape[1])
 
 
 def split_range(length: int, size: int) -> list[slice]:
