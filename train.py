@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 
-    from fpig.datasets import CaptionedVideo
+    from fpig.datasets import CaptionedSplit
     from fpig.hub_target import HubTarget
     from fpig.stages import Stage
     from fpig.training_args import DataArguments, FPigTrainingArguments, ModelArguments
@@ -33,9 +33,9 @@ METHOD_FIGURE = ROOT / "docs" / "method.png"
 
 def load_splits(
     data_args: "DataArguments", training_args: "FPigTrainingArguments"
-) -> "dict[str, list[CaptionedVideo]]":
+) -> "dict[str, CaptionedSplit]":
     """The splits by what they are for; a generated data set is made by the first process of a machine."""
-    from fpig.datasets import load_captioned_videos
+    from fpig.datasets import load_split
 
     names = {
         "train": data_args.train_split or None,  # without a name all videos
@@ -44,7 +44,7 @@ def load_splits(
     }
     with training_args.main_process_first(desc="loading the data"):
         return {
-            role: load_captioned_videos(data_args.dataset, name)
+            role: load_split(data_args.dataset, name, data_args.data_root, data_args.on_missing)
             for role, name in names.items()
             if name or role == "train"
         }
@@ -159,31 +159,32 @@ def train(
         # What is wrong with it should not be found out after the training.
         prepare_repository(target, for_checkpoints=training_args.hub_strategy != "end")
     splits = load_splits(data_args, training_args)
+    records = {role: split.records for role, split in splits.items()}
     set_seed(training_args.seed)
-    captions = [caption for video in splits["train"] for caption in video.captions]
+    captions = [caption for video in records["train"] for caption in video.captions]
     model, processor = load_start(model_args, captions)
     has_trained_towers = bool(model_args.clip_name_or_path or model_args.model_name_or_path)
-    stages = plan_stages(model.config.video_pooling, has_trained_towers, training_args)
+    stages = plan_stages(model.config, has_trained_towers, training_args)
     callbacks = make_callbacks(training_args, partial(write_progress, settings, processor))
     for stage in prepare_run(settings, stages):
         set_seed(training_args.seed)
-        validation_records = splits.get("validation", []) if stage is stages[-1] else []
+        validation_records = records.get("validation", []) if stage is stages[-1] else []
         model = run_stage(
-            stage, model, processor, splits["train"], validation_records, training_args, callbacks
+            stage, model, processor, records["train"], validation_records, training_args, callbacks
         )
     results = {}
-    if splits.get("test"):
+    if records.get("test"):
         measured = evaluate_retrieval(
             model.to(training_args.device),
             processor,
-            splits["test"],
+            records["test"],
             batch_size=training_args.per_device_eval_batch_size,
             num_workers=training_args.dataloader_num_workers,
         )
-        results = describe_results(measured, data_args.dataset, data_args.test_split)
+        results = describe_results(measured, splits["test"])
     if training_args.should_save:
         stage_dirs = [get_stages_dir(training_args.output_dir) / stage.name for stage in stages]
-        results["training"] = describe_training(settings, splits, stage_dirs, model.config, processor)
+        results["training"] = describe_training(settings, records, stage_dirs, model.config, processor)
         release(settings, results, model, processor)
 
 

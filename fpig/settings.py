@@ -68,8 +68,9 @@ def check_settings(settings: tuple, path: Path) -> None:
     if not path.is_file():
         return
     # What the Hub keeps has its paths cut, and data may lie elsewhere on another machine.
-    before = cut_local_paths(yaml.safe_load(path.read_text()))
-    now = cut_local_paths(resolve_settings(settings))
+    defaults = {item.name: item.default for group in settings for item in fields(group)}
+    before = defaults | cut_local_paths(yaml.safe_load(path.read_text()))  # another version may lack a field
+    now = defaults | cut_local_paths(resolve_settings(settings))
     for name in sorted(before.keys() | now.keys()):
         if name not in FREE_SETTINGS and before.get(name) != now.get(name):
             raise ValueError(

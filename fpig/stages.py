@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import PartialState
-from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
+from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from fpig.datasets import CaptionedVideo
@@ -17,41 +17,42 @@ from fpig.trainer import FPigTrainer
 from fpig.training_args import FPigTrainingArguments
 from fpig.training_record import TrainingClock, write_stage_record
 from modeling_fpig import FPigConfig, FPigModel
+from modeling_fpig.modeling_fpig import CLASS_EMBEDDING
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One training run of the recipe. `name` is its folder below the run's."""
+    """One training run of the recipe. `name` is its folder below the run's, `config` its model's."""
 
     name: str
     num_epochs: float
     learning_rate: float
-    video_pooling: str
+    config: PreTrainedConfig
     generator_only: bool = False
 
 
-def plan_stages(video_pooling: str, has_trained_towers: bool, args: FPigTrainingArguments) -> list[Stage]:
+def plan_stages(
+    config: PreTrainedConfig, has_trained_towers: bool, args: FPigTrainingArguments
+) -> list[Stage]:
     """
     The stages of a run, in order.
 
     Args:
-        video_pooling: of the model that is wanted.
+        config: of the model that is wanted.
         has_trained_towers: whether it starts from CLIP or from a trained F-Pig.
         args: their epochs and learning rates.
 
     Raises:
         ValueError: no stage has epochs.
     """
-    is_hybrid = video_pooling == "pseudo_query"
     stages = []
     if not has_trained_towers:
-        tower_pooling = "class_token" if is_hybrid else video_pooling
-        stages.append(Stage("towers", args.tower_epochs, args.tower_learning_rate, tower_pooling))
-    if is_hybrid:
-        stages.append(
-            Stage("generator", args.generator_epochs, args.generator_learning_rate, video_pooling, True)
-        )
-    stages.append(Stage("joint", args.num_train_epochs, args.learning_rate, video_pooling))
+        # The mean over one frame is CLIP.
+        clip_config = FPigConfig(**config.to_dict() | {"video_pooling": "mean", "num_frames": 1})
+        stages.append(Stage("towers", args.tower_epochs, args.tower_learning_rate, clip_config))
+    if config.video_pooling == "pseudo_query":
+        stages.append(Stage("generator", args.generator_epochs, args.generator_learning_rate, config, True))
+    stages.append(Stage("joint", args.num_train_epochs, args.learning_rate, config))
     stages = [stage for stage in stages if stage.num_epochs > 0]
     if not stages:
         raise ValueError(
@@ -61,19 +62,25 @@ def plan_stages(video_pooling: str, has_trained_towers: bool, args: FPigTraining
     return stages
 
 
+def get_form(config: PreTrainedConfig) -> tuple[str, int]:
+    """What makes another model of the same towers."""
+    return config.video_pooling, config.num_frames
+
+
 def start_stage(stage: Stage, model: PreTrainedModel) -> PreTrainedModel:
     """
     The model that `stage` trains, from the one that came out of the stage before.
 
-    From towers alone F-Pig starts as it does from CLIP: its generator is a second copy of the text tower.
+    The towers start with random weights. From trained towers every method starts as it does from CLIP.
     """
-    if model.config.video_pooling == stage.video_pooling:
+    if get_form(model.config) == get_form(stage.config):
         return model
-    changed = FPigModel(FPigConfig(**model.config.to_dict() | {"video_pooling": stage.video_pooling}))
-    weights = model.state_dict()
-    changed.load_state_dict({name: weights.get(name, fresh) for name, fresh in changed.state_dict().items()})
-    if stage.video_pooling == "pseudo_query":
-        changed.initialize_generator_from_text_model()
+    changed = FPigModel(stage.config)
+    if stage.name != "towers":
+        weights = model.state_dict()
+        weights[CLASS_EMBEDDING] = weights["vision_model.embeddings.frame_embedding"]
+        changed.load_clip_weights(weights)
+        changed.logit_scale.data.copy_(model.logit_scale)  # trained, unlike the one of a new model
     return changed
 
 

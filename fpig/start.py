@@ -63,6 +63,7 @@ def load_clip(args: ModelArguments) -> tuple[PreTrainedModel, ProcessorMixin]:
         num_frames=args.num_frames,
         num_proxy_tokens=args.num_proxy_tokens,
         num_selected_tokens=args.num_selected_tokens,
+        use_interaction=args.use_interaction,
         generation_loss_weight=args.generation_loss_weight,
     )
     limit = model.config.text_config.max_position_embeddings
@@ -101,6 +102,7 @@ def build_small_model(
         num_frames=args.num_frames,
         num_proxy_tokens=args.num_proxy_tokens,
         num_selected_tokens=args.num_selected_tokens,
+        use_interaction=args.use_interaction,
         generation_loss_weight=args.generation_loss_weight,
         logit_scale_init_value=args.logit_scale_init_value,
         video_pooling=args.video_pooling,

@@ -9,13 +9,15 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
+from fpig.annotations.videos import ON_MISSING
 from fpig.hub_target import check_repo_id
 
 VIDEO_POOLINGS = ("pseudo_query", "class_token", "mean")
 COUNTS_OF_MODEL = (
-    *("num_frames", "num_selected_tokens", "projection_dim", "hidden_size", "num_hidden_layers"),
+    *("num_frames", "projection_dim", "hidden_size", "num_hidden_layers"),
     *("num_attention_heads", "image_size", "patch_size"),
 )
+COUNTS_FROM_ZERO = ("num_proxy_tokens", "num_selected_tokens")
 NUMBERS_OF_STAGES = (
     *("tower_epochs", "generator_epochs", "num_train_epochs"),
     *("tower_learning_rate", "generator_learning_rate", "learning_rate"),
@@ -55,7 +57,12 @@ class ModelArguments:
     )
     num_frames: int = field(default=12, metadata={"help": "Frames sampled from a video."})
     num_proxy_tokens: int = field(default=3, metadata={"help": "Proxy tokens beside the class token."})
-    num_selected_tokens: int = field(default=16, metadata={"help": "Patches selected for the generator."})
+    num_selected_tokens: int = field(
+        default=16, metadata={"help": "Patches selected for the generator; 0 for none."}
+    )
+    use_interaction: bool = field(
+        default=True, metadata={"help": "false: the pseudo-query is the video's embedding, an ablation."}
+    )
     generation_loss_weight: float = field(
         default=2.0, metadata={"help": "Weight alpha of the generation loss."}
     )
@@ -75,9 +82,10 @@ class ModelArguments:
 
     def __post_init__(self) -> None:
         # The model refuses them too, but only after the data have been made.
-        for name in COUNTS_OF_MODEL:
-            if self.__dict__[name] < 1:
-                raise ValueError(f"`{name}` is {self.__dict__[name]}; it must be at least 1")
+        for names, minimum in ((COUNTS_OF_MODEL, 1), (COUNTS_FROM_ZERO, 0)):
+            for name in names:
+                if self.__dict__[name] < minimum:
+                    raise ValueError(f"`{name}` is {self.__dict__[name]}; it must be at least {minimum}")
         if self.video_pooling not in VIDEO_POOLINGS:
             raise ValueError(
                 f"`video_pooling` is {self.video_pooling!r}; it must be one of {', '.join(VIDEO_POOLINGS)}"
@@ -91,7 +99,19 @@ class DataArguments:
     dataset: str = field(
         default="shapes",
         metadata={
-            "help": "shapes (generated), a csv, jsonl or parquet file, a folder, or a datasets repository."
+            "help": "msrvtt1k, msrvtt3k, msvd, vatex, didemo (published), shapes (generated), a csv, jsonl "
+            "or parquet file, a folder, or a datasets repository."
+        },
+    )
+    data_root: str | None = field(
+        default=None,
+        metadata={"help": "Folder of a published data set; where it is empty, data/<its name>."},
+    )
+    on_missing: str = field(
+        default="raise",
+        metadata={
+            "help": "What to do about videos that are not there: raise, or skip, which decodes a frame of "
+            "every video first and leaves out and names those that are missing or unreadable."
         },
     )
     train_split: str = field(default="train", metadata={"help": "Split to train on; empty for all videos."})
@@ -103,6 +123,10 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
+        if self.on_missing not in ON_MISSING:
+            raise ValueError(
+                f"`on_missing` is {self.on_missing!r}; it must be one of {', '.join(ON_MISSING)}"
+            )
         for name in ("validation_split", "test_split"):
             if not self.train_split and self.__dict__[name]:
                 raise ValueError(
@@ -116,9 +140,9 @@ class FPigTrainingArguments(TrainingArguments):
     """
     transformers' `TrainingArguments` for the last stage, and what the stages before it change.
 
-    A model with random weights first trains its towers contrastively on the class token, as a stand-in for
-    CLIP. Then stage 1 trains the generator alone, then stage 2 trains everything. `num_train_epochs`,
-    `learning_rate` and all others are stage 2's; a stage with 0 epochs is left out.
+    A model with random weights first trains its towers as a CLIP, on single frames and captions. Then stage 1
+    trains the generator alone, then stage 2 trains everything. `num_train_epochs`, `learning_rate` and all
+    others are stage 2's; a stage with 0 epochs is left out.
     """
 
     output_dir: str = field(
@@ -126,7 +150,7 @@ class FPigTrainingArguments(TrainingArguments):
     )
     tower_epochs: float = field(
         default=0.0,
-        metadata={"help": "Epochs of contrastive tower training before stage 1; random weights only."},
+        metadata={"help": "Epochs of a CLIP on single frames before stage 1; random weights only."},
     )
     tower_learning_rate: float = field(default=1e-3, metadata={"help": "Its learning rate."})
     generator_epochs: float = field(

@@ -175,6 +175,7 @@ def describe_settings(
     if config.video_pooling == "pseudo_query":
         settings |= {
             "num_selected_tokens": config.num_selected_tokens,
+            "use_interaction": config.use_interaction,
             "generation_loss_weight": config.generation_loss_weight,
         }
     precision = "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32"

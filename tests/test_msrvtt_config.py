@@ -15,6 +15,7 @@ from fpig.start import load_start
 from fpig.tokenizer import train_tokenizer
 from fpig.trainer import FPigTrainer
 from fpig.training_args import parse_arguments
+from modeling_fpig import FPigConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 NUM_PATCHES = {"b16": 196, "b32": 49}
@@ -73,7 +74,7 @@ def test_configs_hold_the_supplements_settings(backbone):
     assert (training_args.adam_beta1, training_args.adam_beta2) == (0.9, 0.98)
     assert (training_args.lr_scheduler_type, training_args.max_grad_norm) == ("cosine", 1.0)
     assert training_args.get_warmup_steps(70_300) == 703
-    stages = plan_stages(model_args.video_pooling, True, training_args)
+    stages = plan_stages(FPigConfig(num_frames=model_args.num_frames), True, training_args)
     assert [(stage.name, stage.num_epochs) for stage in stages] == [("generator", 5), ("joint", 100)]
 
 
@@ -102,7 +103,7 @@ def test_full_size_model_takes_a_training_step(make_clip, tmp_path, backbone, nu
     assert model.config.text_config.vocab_size == 49408
     assert model.get_parameter("generator.encoder.layers.11.mlp.fc1.weight").shape == (2048, 512)
 
-    stage = plan_stages("pseudo_query", True, training_args)[-1]
+    stage = plan_stages(model.config, True, training_args)[-1]
     stage_args = configure_stage(stage, training_args, tmp_path / "run" / "joint", has_validation=False)
     records = load_captioned_videos(data_args.dataset)
     trainer = FPigTrainer(model, stage_args, processor, records)

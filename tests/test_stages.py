@@ -4,9 +4,11 @@ import json
 
 import pytest
 import torch
+from conftest import make_config
 from safetensors.torch import load_file
+from torch.nn.functional import normalize
 from toys import make_model, make_processor, make_records
-from transformers import set_seed
+from transformers import CLIPConfig, CLIPModel, set_seed
 
 from fpig.settings import get_stages_dir
 from fpig.stages import (
@@ -19,12 +21,14 @@ from fpig.stages import (
     start_stage,
 )
 from fpig.trainer import FPigTrainer
-from fpig.training_args import FPigTrainingArguments
+from fpig.training_args import VIDEO_POOLINGS, FPigTrainingArguments
+from modeling_fpig import FPigModel
 
 HYBRID = "pseudo_query"
-TOWERS = Stage("towers", 1, 1e-3, "class_token")
-GENERATOR = Stage("generator", 1, 1e-3, HYBRID, generator_only=True)
-JOINT = Stage("joint", 1, 1e-3, HYBRID)
+CLIP = {"video_pooling": "mean", "num_frames": 1}
+GENERATOR = Stage("generator", 1, 1e-3, make_config(), generator_only=True)
+JOINT = Stage("joint", 1, 1e-3, make_config())
+STAGES = (Stage("towers", 1, 1e-3, make_config(**CLIP)), GENERATOR, JOINT)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,10 @@ def make_args(tmp_path):
     return make
 
 
+def make_tower_stage(processor):
+    return Stage("towers", 1, 1e-3, make_model(processor, **CLIP).config)
+
+
 def copy_parameters(model):
     return {name: value.detach().clone() for name, value in model.named_parameters()}
 
@@ -58,21 +66,16 @@ def find_changed(before, model):
 @pytest.mark.parametrize(
     ("pooling", "has_trained_towers", "epochs", "expected"),
     [
-        (
-            HYBRID,
-            False,
-            (14, 2, 5),
-            ["towers class_token 14", "generator pseudo_query 2", "joint pseudo_query 5"],
-        ),
-        (HYBRID, True, (14, 2, 5), ["generator pseudo_query 2", "joint pseudo_query 5"]),
-        (HYBRID, False, (14, 0, 5), ["towers class_token 14", "joint pseudo_query 5"]),
-        (HYBRID, False, (0, 2, 0), ["generator pseudo_query 2"]),
-        (HYBRID, True, (14, 0, 0.5), ["joint pseudo_query 0.5"]),
-        ("class_token", False, (14, 2, 5), ["towers class_token 14", "joint class_token 5"]),
-        ("class_token", True, (14, 2, 5), ["joint class_token 5"]),
-        ("mean", False, (14, 2, 5), ["towers mean 14", "joint mean 5"]),
-        ("mean", True, (14, 2, 5), ["joint mean 5"]),
-        ("mean", False, (0.1, 2, 0), ["towers mean 0.1"]),
+        (HYBRID, False, (14, 2, 5), ["towers mean 1 14", f"generator {HYBRID} 4 2", f"joint {HYBRID} 4 5"]),
+        (HYBRID, True, (14, 2, 5), [f"generator {HYBRID} 4 2", f"joint {HYBRID} 4 5"]),
+        (HYBRID, False, (14, 0, 5), ["towers mean 1 14", f"joint {HYBRID} 4 5"]),
+        (HYBRID, False, (0, 2, 0), [f"generator {HYBRID} 4 2"]),
+        (HYBRID, True, (14, 0, 0.5), [f"joint {HYBRID} 4 0.5"]),
+        ("class_token", False, (14, 2, 5), ["towers mean 1 14", "joint class_token 4 5"]),
+        ("class_token", True, (14, 2, 5), ["joint class_token 4 5"]),
+        ("mean", False, (14, 2, 5), ["towers mean 1 14", "joint mean 4 5"]),
+        ("mean", True, (14, 2, 5), ["joint mean 4 5"]),
+        ("mean", False, (0.1, 2, 0), ["towers mean 1 0.1"]),
     ],
 )
 def test_stages_and_their_order(make_args, pooling, has_trained_towers, epochs, expected):
@@ -81,8 +84,11 @@ def test_stages_and_their_order(make_args, pooling, has_trained_towers, epochs, 
         **{"tower_epochs": towers, "generator_epochs": generator, "num_train_epochs": joint},
         **{"tower_learning_rate": 1e-1, "generator_learning_rate": 1e-2, "learning_rate": 1e-3},
     )
-    stages = plan_stages(pooling, has_trained_towers, args)
-    assert [f"{stage.name} {stage.video_pooling} {stage.num_epochs:g}" for stage in stages] == expected
+    stages = plan_stages(make_config(video_pooling=pooling), has_trained_towers, args)
+    assert [
+        f"{stage.name} {stage.config.video_pooling} {stage.config.num_frames} {stage.num_epochs:g}"
+        for stage in stages
+    ] == expected
     rates = {"towers": 1e-1, "generator": 1e-2, "joint": 1e-3}
     assert [stage.learning_rate for stage in stages] == [rates[stage.name] for stage in stages]
     assert [stage.name for stage in stages if stage.generator_only] == [
@@ -98,57 +104,57 @@ def test_run_without_a_stage_is_refused(make_args, pooling, has_trained_towers, 
     names = ("tower_epochs", "generator_epochs", "num_train_epochs")
     args = make_args(**dict(zip(names, epochs, strict=True)))
     with pytest.raises(ValueError, match=r"`num_train_epochs` is 0 and the other stages have none either"):
-        plan_stages(pooling, has_trained_towers, args)
+        plan_stages(make_config(video_pooling=pooling), has_trained_towers, args)
 
 
-def test_towers_start_from_the_hybrid_model_without_its_generator(processor):
+def test_towers_are_a_clip_with_random_weights(processor):
     model = make_model(processor)
-    towers = start_stage(TOWERS, model)
-    assert towers.config.video_pooling == "class_token"
-    assert model.config.video_pooling == HYBRID  # the model that came in is left as it was
-    expected = {
-        name: value
-        for name, value in model.state_dict().items()
-        if not name.startswith(("generator.", "interaction."))
-    }
-    torch.testing.assert_close(towers.state_dict(), expected, rtol=0, atol=0)
+    set_seed(3)
+    towers = start_stage(make_tower_stage(processor), model)
+    assert (towers.config.video_pooling, towers.config.num_frames) == ("mean", 1)
+    assert (model.config.video_pooling, model.config.num_frames) == (HYBRID, 4)  # left as it was
+    assert not {name.split(".")[0] for name, _ in towers.named_parameters()} & {"generator", "interaction"}
+    assert towers.logit_scale.item() == pytest.approx(towers.config.logit_scale_init_value)
 
 
-def test_generator_starts_as_a_copy_of_the_trained_text_tower(processor):
-    towers = make_model(processor, video_pooling="class_token")
-    set_seed(1)
-    model = start_stage(GENERATOR, towers)
-    assert model.config.video_pooling == HYBRID
-    state, trained = model.state_dict(), towers.state_dict()
-    kept = {name: value for name, value in state.items() if name in trained}
-    torch.testing.assert_close(kept, trained, rtol=0, atol=0)
-    assert {name.split(".")[0] for name in state.keys() - trained.keys()} == {"generator", "interaction"}
-
-    table, tokenizer = trained["text_model.embeddings.token_embedding.weight"], processor.tokenizer
-    copies = {
-        "begin_embedding": table[tokenizer.bos_token_id],
-        "end_embedding": table[tokenizer.eos_token_id],
-        "position_embedding.weight": trained["text_model.embeddings.position_embedding.weight"],
-        "text_projection.weight": trained["text_projection.weight"],
-    }
-    for part in ("encoder.", "final_layer_norm."):
-        prefix = f"text_model.{part}"
-        copies |= {
-            part + name.removeprefix(prefix): value
-            for name, value in trained.items()
-            if name.startswith(prefix)
-        }
-    generator = model.generator.state_dict()
-    fresh = {name: generator.pop(name) for name in ("video_projection.weight", "video_projection.bias")}
-    torch.testing.assert_close(generator, copies, rtol=0, atol=0)
-
-    set_seed(2)
-    again = start_stage(GENERATOR, towers).generator.state_dict()
-    assert not any(torch.equal(again[name], value) for name, value in fresh.items())
-    identity = torch.eye(model.config.projection_dim)
-    assert all(
-        torch.equal(value, identity) for value in model.interaction.state_dict().values() if value.ndim == 2
+def write_clip_checkpoint(towers, folder):
+    """The same weights as a `CLIPModel` saved by transformers: what the mean over one frame claims to be."""
+    config = CLIPConfig(
+        text_config=towers.config.text_config.to_dict(),
+        vision_config=towers.config.vision_config.to_dict(),
+        projection_dim=towers.config.projection_dim,
     )
+    clip = CLIPModel(config)
+    weights = towers.state_dict()
+    weights["vision_model.embeddings.class_embedding"] = weights.pop(
+        "vision_model.embeddings.frame_embedding"
+    )
+    clip.load_state_dict(weights)
+    clip.save_pretrained(folder)
+    return clip.eval()
+
+
+@pytest.mark.parametrize("pooling", VIDEO_POOLINGS)
+def test_every_method_starts_from_trained_towers_as_from_clip(processor, tmp_path, pooling):
+    towers = make_model(processor, **CLIP)
+    clip = write_clip_checkpoint(towers, tmp_path / "clip")
+    frames = torch.randn(3, 1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = normalize(clip.get_image_features(frames[:, 0]).pooler_output)
+        torch.testing.assert_close(towers.encode_video(frames), expected, rtol=0, atol=1e-6)
+
+    config = make_model(processor, video_pooling=pooling).config
+    set_seed(1)
+    model = start_stage(Stage("joint", 1, 1e-3, config), towers)
+    assert (model.config.video_pooling, model.config.num_frames) == (pooling, 4)
+    set_seed(1)
+    expected = FPigModel.from_clip_pretrained(
+        *(tmp_path / "clip",), video_pooling=pooling, num_frames=4, num_proxy_tokens=2, num_selected_tokens=5
+    )
+    state, expected = model.state_dict(), expected.state_dict()
+    assert state.pop("logit_scale") == towers.logit_scale
+    expected.pop("logit_scale")
+    torch.testing.assert_close(state, expected, rtol=0, atol=0)
 
 
 def test_stage_of_the_same_pooling_goes_on_with_the_model(processor):
@@ -183,9 +189,9 @@ def test_stages_lie_beside_the_release(tmp_path, monkeypatch, output_dir):
 def test_every_stage_draws_anew(make_args, tmp_path):
     """Each counts its epochs from 0: with one seed they would show the same captions in the same order."""
     args = make_args()
-    seeds = [configure_stage(stage, args, tmp_path, False).data_seed for stage in (TOWERS, GENERATOR, JOINT)]
+    seeds = [configure_stage(stage, args, tmp_path, False).data_seed for stage in STAGES]
     assert len(set(seeds)) == 3
-    again = [configure_stage(stage, args, tmp_path, False).data_seed for stage in (TOWERS, GENERATOR, JOINT)]
+    again = [configure_stage(stage, args, tmp_path, False).data_seed for stage in STAGES]
     assert again == seeds
     assert configure_stage(JOINT, make_args(seed=8), tmp_path, False).data_seed != seeds[2]
     assert configure_stage(JOINT, make_args(seed=8, data_seed=7), tmp_path, False).data_seed == seeds[2]
@@ -194,7 +200,7 @@ def test_every_stage_draws_anew(make_args, tmp_path):
 def test_a_stages_seed_reaches_order_and_captions(processor, records, make_args, tmp_path):
     orders = []
     for data_seed in (1, 2, 1):
-        args = configure_stage(TOWERS, make_args(), tmp_path, has_validation=False)
+        args = configure_stage(STAGES[0], make_args(), tmp_path, has_validation=False)
         args.data_seed = data_seed
         trainer = FPigTrainer(make_model(processor), args, processor, records)
         assert trainer.train_dataset.seed == data_seed
@@ -220,12 +226,15 @@ def test_generator_stage_moves_the_generator_alone(processor, records, make_args
     assert find_changed(before, trained) == expected
 
 
-def test_tower_stage_trains_the_class_token(processor, records, make_args):
-    model = make_model(processor)
-    before = copy_parameters(model)
-    trained = run_stage(TOWERS, model, processor, records, records, make_args())
-    assert trained.config.video_pooling == "class_token"
-    assert find_changed(before, trained) == set(copy_parameters(trained))
+def test_tower_stage_trains_a_clip_on_single_frames(processor, records, make_args):
+    set_seed(5)
+    before = copy_parameters(start_stage(make_tower_stage(processor), make_model(processor)))
+    set_seed(5)
+    trained = run_stage(
+        make_tower_stage(processor), make_model(processor), processor, records, records, make_args()
+    )
+    assert (trained.config.video_pooling, trained.config.num_frames) == ("mean", 1)
+    assert find_changed(before, trained) == set(before)
 
 
 def test_joint_stage_moves_everything_even_after_the_generator_stage(processor, records, make_args):
@@ -238,7 +247,7 @@ def test_joint_stage_moves_everything_even_after_the_generator_stage(processor, 
 
 def test_stages_learn_at_their_own_rates_for_their_own_epochs(processor, records, make_args, tmp_path):
     args = make_args(logging_steps=1, lr_scheduler_type="constant", learning_rate=0.5, num_train_epochs=9)
-    stage = Stage("generator", 2, 1e-4, HYBRID, generator_only=True)
+    stage = Stage("generator", 2, 1e-4, make_config(), generator_only=True)
     run_stage(stage, make_model(processor), processor, records, records, args)
     history = read_state(tmp_path / "run-stages" / "generator")["log_history"]
     lines = [line for line in history if "loss" in line]
@@ -256,11 +265,11 @@ def read_state(stage_dir):
 def test_best_checkpoint_by_validation_recall_comes_out(processor, records, make_args, tmp_path):
     """The rate rises from zero to one that wrecks the model: a trained one is best after its first step."""
     silent = {"save_strategy": "no", "eval_strategy": "no", "load_best_model_at_end": False}
-    learning = Stage("learning", 40, 1e-3, HYBRID)
+    learning = Stage("learning", 40, 1e-3, make_config())
     model = run_stage(learning, make_model(processor), processor, records, [], make_args(**silent))
     before = copy_parameters(model)
 
-    wrecking = Stage("joint", 4, 0.3, HYBRID)
+    wrecking = Stage("joint", 4, 0.3, make_config())
     args = make_args(per_device_train_batch_size=5, warmup_steps=3, lr_scheduler_type="constant_with_warmup")
     trained = run_stage(wrecking, model, processor, records, records, args)
     stage_dir = tmp_path / "run-stages" / "joint"

@@ -193,7 +193,6 @@ def test_a_trained_folder_is_no_clip_and_clip_no_trained_folder(clip_folder, tra
     [
         ({"num_selected_tokens": 13}, "`num_selected_tokens` is 13; 3 frames of 4 patches have only 12"),
         ({"patch_size": 7}, "`image_size` is 16; it must be a positive multiple of `patch_size` 7"),
-        ({"num_proxy_tokens": -1}, "`num_proxy_tokens` is -1; it must be an integer of at least 0"),
         ({"logit_scale_init_value": 9.0}, "`logit_scale_init_value` is 9.0; it must lie in"),
         (
             {"num_attention_heads": 5},
@@ -223,7 +222,7 @@ def test_videos_without_splits_are_all_trained_on(script, clip, tmp_path):
     data_args = DataArguments(dataset=str(tmp_path / "clips.csv"), **no_splits)
     training_args = FPigTrainingArguments(output_dir=str(tmp_path / "run"), use_cpu=True)
     splits = script.load_splits(data_args, training_args)
-    assert {name: [video.captions for video in videos] for name, videos in splits.items()} == {
+    assert {name: [video.captions for video in split.records] for name, split in splits.items()} == {
         "train": [("a bar", "a ball")]
     }
 

@@ -146,6 +146,8 @@ def test_bad_yaml_is_refused(refuse, config, message):
         (("--max_steps=5",), "`max_steps` is 5; the stages of a run are as long as `tower_epochs`"),
         (("--push_to_hub",), "`hub_model_id` is None; say where to push"),
         (("--num_frames=0",), "`num_frames` is 0; it must be at least 1"),
+        (("--num_selected_tokens=-1",), "`num_selected_tokens` is -1; it must be at least 0"),
+        (("--num_proxy_tokens=-1",), "`num_proxy_tokens` is -1; it must be at least 0"),
         (("--hidden_size=-4",), "`hidden_size` is -4; it must be at least 1"),
         (("--num_attention_heads=0",), "`num_attention_heads` is 0; it must be at least 1"),
         (("--eval_strategy", "no"), "--load_best_model_at_end requires the save and eval strategy to match"),
@@ -207,6 +209,16 @@ def test_run_goes_on_with_its_own_settings_alone(parse, tmp_path):
         check_settings(parse({"seed": 4}), path)
     with pytest.raises(ValueError, match=r"`num_frames` is 5 but the run in .* began with"):
         check_settings(parse({"seed": 3}, "--num_frames=5"), path)
+
+
+def test_run_of_a_version_that_lacked_a_setting_goes_on_with_its_default(parse, tmp_path):
+    path = tmp_path / "settings.yaml"
+    write_settings(parse({}), path)
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line for line in lines if not line.startswith("on_missing")))
+    check_settings(parse({}), path)
+    with pytest.raises(ValueError, match=r"`on_missing` is 'skip' but the run in .* began with 'raise'"):
+        check_settings(parse({}, "--on_missing=skip"), path)
 
 
 def test_command_line_beats_written_settings(parse, tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+from conftest import make_config
 from toys import make_model, make_records
 
 from fpig.settings import get_stages_dir
@@ -25,7 +26,7 @@ from fpig.training_record import (
 )
 
 UUID = "3f1c9e52-0a4b-4d1e-9c55-6a3f7f0c2b11"
-JOINT = Stage("joint", 2, 1e-3, "pseudo_query")
+JOINT = Stage("joint", 2, 1e-3, make_config())
 
 
 @pytest.fixture(scope="module")
