@@ -1,16 +1,22 @@
 """
-Measures a trained model: text-to-video and video-to-text retrieval.
+Measures a trained model: text-to-video and video-to-text retrieval, or TRECVID's ad-hoc video search.
 
     python eval.py --model outputs/shapes --dataset shapes
+    python eval.py --model outputs/msrvtt9k_vit_b32 --dataset msrvtt1k --data_root data/msrvtt
+    python eval.py --model outputs/msrvtt9k_vit_b32 --dataset tv21 --data_root data/v3c1
 
-Prints a table and writes `results.json` and `results.png`. Every video and caption is encoded once.
+Prints a table and writes `results.json` and `results.png`; of tv19 to tv23 `run.txt` instead of the picture.
+Every video and caption is encoded once.
 """
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fpig.annotations.v3c import AVS_YEARS
+from fpig.annotations.videos import ON_MISSING
 from fpig.figures import check_matplotlib
 
 if TYPE_CHECKING:
@@ -22,6 +28,13 @@ DIRECTIONS = {
     "v2t": "video → text",
     "v2t_caption_pool": "video → text, caption pool",
 }
+EXTRAS = {
+    "class_token_metrics": "class token",
+    "query_interaction_metrics": "real query",
+    "two_stage_metrics": "two stages",
+    "dual_softmax_metrics": "dual softmax",
+    "query_bank_metrics": "query bank",
+}
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -31,7 +44,19 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--model", required=True, help="trained model: a folder, or a repository of the Hub")
-    add("--dataset", required=True, help="shapes, a csv, jsonl or parquet file, a folder, or a repository")
+    add(
+        "--dataset",
+        required=True,
+        help="msrvtt1k, msrvtt3k, msvd, vatex, didemo, tv19 … tv23, shapes, a csv, jsonl or parquet file, a "
+        "folder, or a repository",
+    )
+    add("--data_root", type=Path, help="folder of a published data set (default: data/<its name>)")
+    add(
+        "--on_missing",
+        choices=ON_MISSING,
+        default="raise",
+        help="skip: leave missing and unreadable videos out, counted and named (default: %(default)s)",
+    )
     add("--split", default="test", help="split of the dataset (default: %(default)s)")
     add("--output_dir", type=Path, help="default: outputs/evaluation/<model>_<dataset>_<split>")
     add("--batch_size", type=int, default=32, help="videos encoded together (default: %(default)s)")
@@ -39,6 +64,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--num_workers", type=int, default=0, help="decoding processes beside this one (default: %(default)s)"
     )
     add("--class_token", action="store_true", help="also measure the video tower's class token")
+    add(
+        "--interaction",
+        choices=("pseudo_query", "query"),
+        default="pseudo_query",
+        help="query: also measure every query in the pseudo-query's place, as a single tower has it",
+    )
+    add("--rerank", type=int, metavar="K", help="also let real queries re-rank the best K videos")
+    add("--dual_softmax", action="store_true", help="also re-score with all test queries at once (DSL)")
+    add("--query_bank", metavar="SPLIT", help="also re-score with this split's captions (QB-Norm)")
     add("--no_figure", action="store_true", help="leave the picture out")
     add("--revision", help="branch, tag or commit of the model's repository")
     add("--trust_remote_code", action="store_true", help="run the code of the model's repository")
@@ -49,12 +83,13 @@ def format_table(results: "RetrievalResults") -> str:
     """All directions, one row each; recall in percent."""
     rows = [("", *COLUMNS[:-1], "tied queries")]
     measured = [("", results.metrics)]
-    if results.class_token_metrics is not None:
-        measured.append(("class token, ", results.class_token_metrics))
+    measured += [(f"{EXTRAS[key]}, ", metrics) for key, metrics in results.extra_metrics.items()]
     for prefix, metrics in measured:
         for direction, name in DIRECTIONS.items():
-            values = [metrics[f"{direction}_{column}"] for column in COLUMNS]
-            rows.append((prefix + name, *(f"{value:.1f}" for value in values[:-1]), str(values[-1])))
+            values = [metrics.get(f"{direction}_{column}") for column in COLUMNS]
+            if values[0] is not None:
+                num_ties = "" if values[-1] is None else str(values[-1])
+                rows.append((prefix + name, *(f"{value:.1f}" for value in values[:-1]), num_ties))
     width = max(len(row[0]) for row in rows)
     return "\n".join(
         row[0].ljust(width) + "".join(cell.rjust(8) for cell in row[1:-1]) + row[-1].rjust(14) for row in rows
@@ -72,36 +107,77 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if not arguments.no_figure:
         check_matplotlib()
     # Only now, and not at the top: it takes seconds, in which a typing error can be told.
-    from fpig.datasets import load_captioned_videos
+    from fpig.datasets import load_split
     from fpig.embedding import load_encoder
-    from fpig.evaluation import describe_results, evaluate_retrieval
+    from fpig.evaluation import ExtraMeasurements, describe_results, evaluate_retrieval
     from fpig.figures import draw_evaluation
 
     model, processor = load_encoder(arguments.model, arguments.revision, arguments.trust_remote_code)
-    records = load_captioned_videos(arguments.dataset, arguments.split)
-    results = evaluate_retrieval(
-        model, processor, records, arguments.batch_size, arguments.num_workers, arguments.class_token
+    load = partial(load_split, arguments.dataset, root=arguments.data_root, on_missing=arguments.on_missing)
+    split = load(arguments.split)
+    bank = load(arguments.query_bank).records if arguments.query_bank else []
+    extras = ExtraMeasurements(
+        class_token=arguments.class_token,
+        query_interaction=arguments.interaction == "query",
+        num_reranked=arguments.rerank,
+        dual_softmax=arguments.dual_softmax,
+        query_bank=[caption for record in bank for caption in record.captions],
     )
-    description = describe_results(results, arguments.dataset, arguments.split)
-    description |= {"model": arguments.model, "revision": arguments.revision}
+    results = evaluate_retrieval(
+        model, processor, split.records, arguments.batch_size, arguments.num_workers, extras
+    )
+    description = describe_results(results, split)
     title = (
         f"{arguments.model} on {arguments.dataset}, split {arguments.split}: "
         f"{description['num_captions']} captions, {description['num_videos']} videos"
     )
     print(f"{title}\n\n{format_table(results)}\n")
+    folder = write_results(arguments, description)
+    if not arguments.no_figure:
+        draw_evaluation(results, split.records, processor, folder / "results.png", title)
+    print(f"Written to {folder}")
+
+
+def evaluate_topics(arguments: argparse.Namespace) -> None:
+    """Ad-hoc video search: writes the run, and scores it where the judgements are there."""
+    from fpig.avs import describe_topics, format_table
+    from fpig.avs_files import write_run
+    from fpig.avs_scoring import score_run
+    from fpig.avs_search import load_task, search_shots
+    from fpig.embedding import load_encoder
+    from fpig.evaluation import describe_search
+
+    model, processor = load_encoder(arguments.model, arguments.revision, arguments.trust_remote_code)
+    task = load_task(arguments.dataset, arguments.data_root, arguments.on_missing)
+    gallery_dir = Path("outputs", "galleries", task.shots.dataset)
+    run = search_shots(model, processor, task, gallery_dir, arguments.batch_size, arguments.num_workers)
+    results = score_run(run, task.qrels) if task.qrels else None
+    folder = write_results(arguments, describe_search(results, arguments.dataset, task))
+    write_run(folder / "run.txt", run)
+    print(f"{arguments.model} on {arguments.dataset}: {len(run)} topics, {len(task.shots.records)} shots\n")
+    if results:
+        print(format_table(results))
+        print("".join(f"{note}\n" for note in describe_topics(results, "raise")), end="")
+    print(f"Written to {folder}" + ("" if results else "; without judgements there is nothing to score"))
+
+
+def write_results(arguments: argparse.Namespace, description: dict) -> Path:
+    """Writes `results.json`; the folder it lies in."""
+    description |= {"model": arguments.model, "revision": arguments.revision}
     folder = arguments.output_dir or choose_folder(arguments)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "results.json").write_text(json.dumps(description, indent=2) + "\n")
-    if not arguments.no_figure:
-        draw_evaluation(results, records, processor, folder / "results.png", title)
-    print(f"Written to {folder}")
+    return folder
 
 
 def main() -> None:
     """Bad arguments and bad data end in one line on stderr; all else is a bug and keeps its traceback."""
     arguments = parse_arguments()
     try:
-        evaluate(arguments)
+        if arguments.dataset in AVS_YEARS:
+            evaluate_topics(arguments)
+        else:
+            evaluate(arguments)
     except (OSError, ValueError, ModuleNotFoundError) as error:
         raise SystemExit(f"error: {' '.join(str(error).split())}") from error
 

@@ -28,6 +28,8 @@ class VideoBatch:
         pseudo_query_embeds: unit vectors [B, D]; `None` for the baselines.
         selected_token_indices: positions of the selected patches among all tokens [B, K], best first; `None`
             for the baselines.
+        summary_tokens: what the pseudo-query attends over [B, G + T, D], not normalised; `None` for the
+            baselines.
     """
 
     indices: list[int]
@@ -37,6 +39,7 @@ class VideoBatch:
     frame_embeds: torch.Tensor
     pseudo_query_embeds: torch.Tensor | None = None
     selected_token_indices: torch.Tensor | None = None
+    summary_tokens: torch.Tensor | None = None
 
 
 class PixelValuesDataset(Dataset):
@@ -115,17 +118,23 @@ def embed_captions(
     Raises:
         ValueError: no captions.
     """
+    return to_unit_vectors(compute_caption_features(model, processor, captions, batch_size))
+
+
+def compute_caption_features(
+    model: PreTrainedModel, processor: ProcessorMixin, captions: Sequence[str], batch_size: int = 256
+) -> torch.Tensor:
+    """As `embed_captions`, but not normalised: what the interaction reads [Q, D], float32 on the CPU."""
     check_batch("captions", captions, batch_size)
     positions = {caption: index for index, caption in enumerate(dict.fromkeys(captions))}
     texts = list(positions)
-    embeds = []
+    blocks = []
     with evaluation_mode(model), torch.inference_mode():
         starts = range(0, len(texts), batch_size)
         for start in tqdm(starts, desc="Encoding captions", unit="batch", disable=len(starts) == 1):
             tokens = processor(text=texts[start : start + batch_size], return_tensors="pt").to(model.device)
-            features = model.get_text_features(**tokens, return_dict=True)
-            embeds.append(to_unit_vectors(features.pooler_output))
-    return torch.cat(embeds)[[positions[caption] for caption in captions]]
+            blocks.append(model.get_text_features(**tokens, return_dict=True).pooler_output.float().cpu())
+    return torch.cat(blocks)[[positions[caption] for caption in captions]]
 
 
 def embed_videos(
@@ -150,31 +159,6 @@ def embed_videos(
     """
     batches = embed_video_batches(model, processor, videos, batch_size, num_workers)
     return torch.cat([require_readable(batch).embeds for batch in batches])
-
-
-def embed_videos_and_class_tokens(
-    model: PreTrainedModel,
-    processor: ProcessorMixin,
-    videos: Sequence[Any],
-    batch_size: int = 32,
-    num_workers: int = 0,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    As `embed_videos`, and the embeddings of the video tower's class token [V, D] from the same pass: what the
-    same weights find without pseudo-queries.
-
-    Raises:
-        ValueError: as `embed_videos`, or the model has no class token.
-    """
-    if model.config.video_pooling == "mean":
-        raise ValueError(
-            "`video_pooling` is 'mean', and such a model has no class token; ask for it from a model with "
-            "'pseudo_query' or 'class_token'"
-        )
-    batches = embed_video_batches(model, processor, videos, batch_size, num_workers)
-    pairs = [(batch.embeds, batch.class_token_embeds) for batch in map(require_readable, batches)]
-    embeds, class_token_embeds = zip(*pairs, strict=True)
-    return torch.cat(embeds), torch.cat(class_token_embeds)
 
 
 def embed_video_batches(
@@ -224,6 +208,7 @@ def embed_items(model: PreTrainedModel, items: list[tuple[int, torch.Tensor | Ex
             to_unit_vectors(frame_tokens),
             to_unit_vectors(features.pseudo_query) if is_hybrid else None,
             features.selected_token_indices.cpu() if is_hybrid else None,
+            features.summary_tokens.float().cpu() if is_hybrid else None,
         )
 
 
@@ -270,8 +255,10 @@ def evaluation_mode(model: PreTrainedModel) -> Iterator[None]:
 
 __all__ = [
     "VideoBatch",
+    "compute_caption_features",
     "embed_captions",
     "embed_video_batches",
     "embed_videos",
-    "embed_videos_and_class_tokens",
+    "require_readable",
+    "to_unit_vectors",
 ]

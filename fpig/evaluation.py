@@ -1,6 +1,7 @@
 """Text-to-video and video-to-text retrieval of captioned videos, each encoded once."""
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -10,10 +11,22 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 from video_retrieval.embedding_ranking import rank_embeddings
-from video_retrieval.ranking import RetrievalRanks, summarize_retrieval
+from video_retrieval.ranking import RetrievalRanks, summarize_ranks, summarize_retrieval
+from video_retrieval.rescoring import rank_with_dual_softmax, rank_with_query_bank
 
-from fpig.datasets import CaptionedVideo
-from fpig.embedding import embed_captions, embed_videos, embed_videos_and_class_tokens
+from fpig.avs_scoring import AvsResults
+from fpig.avs_search import AvsTask
+from fpig.datasets import CaptionedSplit, CaptionedVideo
+from fpig.embedding import (
+    VideoBatch,
+    compute_caption_features,
+    embed_captions,
+    embed_video_batches,
+    evaluation_mode,
+    require_readable,
+    to_unit_vectors,
+)
+from fpig.single_tower import check_interaction, rank_in_two_stages, rank_with_queries
 
 PROTOCOL = {
     "t2v": "every caption is a query; rank of its video among all videos",
@@ -22,6 +35,45 @@ PROTOCOL = {
     "ties": "a wrong answer with the true one's score counts as better",
     "re-scoring": "none",
 }
+AVS_PROTOCOL = {
+    "search": "every topic is a query; the 1,000 shots with the highest cosine are its list",
+    "metrics": "extended inferred average precision, as NIST's sample_eval.pl computes it",
+    "ties": "equal scores are sorted by shot id, from Z to A, as NIST's program sorts them",
+    "missing topics": "an error",
+}
+
+
+@dataclass(frozen=True)
+class ExtraMeasurements:
+    """
+    What is measured beside the headline numbers, each under a key of its own.
+
+    Attributes:
+        class_token: the video tower's class token, from the same pass.
+        query_interaction: every query in the place of the pseudo-query, as a single tower has it.
+        num_reranked: two-stage search: F-Pig ranks, real queries re-rank so many videos; `None` for no such.
+        dual_softmax: re-scoring that sees all test queries at once.
+        query_bank: other captions than the test's, whose scores normalise the gallery's; empty for none.
+    """
+
+    class_token: bool = False
+    query_interaction: bool = False
+    num_reranked: int | None = None
+    dual_softmax: bool = False
+    query_bank: Sequence[str] = ()
+
+    def check(self, model: PreTrainedModel) -> None:
+        """
+        Raises:
+            ValueError: the model has no class token, or no interaction, and its numbers are asked for.
+        """
+        if self.class_token and model.config.video_pooling == "mean":
+            raise ValueError(
+                "`video_pooling` is 'mean', and such a model has no class token; ask for it from a model "
+                "with 'pseudo_query' or 'class_token'"
+            )
+        if self.query_interaction or self.num_reranked is not None:
+            check_interaction(model)
 
 
 @dataclass(frozen=True)
@@ -31,7 +83,7 @@ class RetrievalResults:
 
     Attributes:
         metrics: `t2v_R@1` and so on, percent; see `summarize_retrieval`.
-        class_token_metrics: the same for the video tower's class token, or `None` if not asked for.
+        extra_metrics: the same under `class_token_metrics` and so on; what was not asked for is not in it.
         ranks: of every query.
         text_embeds: [Q, D].
         video_embeds: [V, D].
@@ -40,7 +92,7 @@ class RetrievalResults:
     """
 
     metrics: dict[str, float]
-    class_token_metrics: dict[str, float] | None
+    extra_metrics: dict[str, dict[str, float]]
     ranks: RetrievalRanks
     text_embeds: torch.Tensor
     video_embeds: torch.Tensor
@@ -54,7 +106,7 @@ def evaluate_retrieval(
     records: list[CaptionedVideo],
     batch_size: int = 32,
     num_workers: int = 0,
-    with_class_token: bool = False,
+    extras: ExtraMeasurements | None = None,
 ) -> RetrievalResults:
     """
     Encodes all videos and captions once and ranks them by cosine, in both directions.
@@ -65,31 +117,34 @@ def evaluate_retrieval(
         records: the videos and their captions; a video without captions is a distractor.
         batch_size: videos encoded together.
         num_workers: processes that decode beside this one.
-        with_class_token: also measure the class token's embedding of the same model.
+        extras: what else to measure; nothing by default.
 
     Raises:
-        ValueError: no captions, an unreadable video, or a NaN among the embeddings.
+        ValueError: no captions, an unreadable video, a NaN among the embeddings, or an extra that the model
+            has not.
     """
+    extras = extras or ExtraMeasurements()
+    extras.check(model)
     captions = [caption for record in records for caption in record.captions]
     if not captions:
         raise ValueError(f"`records` has {len(records)} videos and no caption; there is nothing to look for")
     num_captions = torch.tensor([len(record.captions) for record in records])
     caption_video_indices = torch.repeat_interleave(num_captions)
-    text_embeds = embed_captions(model, processor, captions)
+    text_features = compute_caption_features(model, processor, captions)
     videos = [record.video for record in records]
-    class_token_metrics = None
-    if with_class_token:
-        video_embeds, class_token_embeds = embed_videos_and_class_tokens(
-            model, processor, videos, batch_size, num_workers
-        )
-        class_token_ranks = rank_embeddings(text_embeds, class_token_embeds, caption_video_indices)
-        class_token_metrics = summarize_retrieval(class_token_ranks)
-    else:
-        video_embeds = embed_videos(model, processor, videos, batch_size, num_workers)
+    batches = [
+        require_readable(batch)
+        for batch in embed_video_batches(model, processor, videos, batch_size, num_workers)
+    ]
+    text_embeds = to_unit_vectors(text_features)
+    video_embeds = torch.cat([batch.embeds for batch in batches])
     ranks = rank_embeddings(text_embeds, video_embeds, caption_video_indices)
+    bank_embeds = embed_captions(model, processor, extras.query_bank) if extras.query_bank else None
+    with evaluation_mode(model):
+        measured = measure_extras(model, extras, text_features, batches, caption_video_indices, bank_embeds)
     return RetrievalResults(
         metrics=summarize_retrieval(ranks),
-        class_token_metrics=class_token_metrics,
+        extra_metrics=measured,
         ranks=ranks,
         text_embeds=text_embeds,
         video_embeds=video_embeds,
@@ -98,28 +153,104 @@ def evaluate_retrieval(
     )
 
 
+def measure_extras(
+    model: PreTrainedModel,
+    extras: ExtraMeasurements,
+    text_features: torch.Tensor,
+    batches: list[VideoBatch],
+    caption_video_indices: torch.Tensor,
+    bank_embeds: torch.Tensor | None,
+) -> dict[str, dict[str, float]]:
+    """The metrics of everything that `extras` asks for, by key."""
+    text_embeds = to_unit_vectors(text_features)
+    video_embeds = torch.cat([batch.embeds for batch in batches])
+    measured = {}
+    if extras.class_token:
+        class_tokens = torch.cat([batch.class_token_embeds for batch in batches])
+        ranks = rank_embeddings(text_embeds, class_tokens, caption_video_indices)
+        measured["class_token_metrics"] = summarize_retrieval(ranks)
+    if extras.query_interaction:
+        tokens = torch.cat([batch.summary_tokens for batch in batches])
+        ranks = rank_with_queries(model, text_features, tokens, caption_video_indices)
+        measured["query_interaction_metrics"] = summarize_retrieval(ranks)
+    if extras.num_reranked is not None:
+        tokens = torch.cat([batch.summary_tokens for batch in batches])
+        ranks = rank_in_two_stages(
+            model, text_features, video_embeds, tokens, caption_video_indices, extras.num_reranked
+        )
+        num_reranked = {"num_reranked": extras.num_reranked}
+        measured["two_stage_metrics"] = summarize_ranks(ranks, "t2v_") | num_reranked
+    if extras.dual_softmax:
+        ranks = rank_with_dual_softmax(text_embeds, video_embeds, caption_video_indices)
+        measured["dual_softmax_metrics"] = summarize_retrieval(ranks)
+    if bank_embeds is not None:
+        ranks = rank_with_query_bank(text_embeds, video_embeds, caption_video_indices, bank_embeds)
+        measured["query_bank_metrics"] = summarize_ranks(ranks.t2v, "t2v_") | {"bank_size": len(bank_embeds)}
+    return measured
+
+
 def cut_local_path(source: str) -> str:
     """A path on this machine as the public may see it, its last part; a name of the Hub as it is."""
     return Path(source).resolve().name if Path(source).exists() else source
 
 
-def describe_results(results: RetrievalResults, dataset: str, split: str | None) -> dict[str, Any]:
+def describe_results(results: RetrievalResults, split: CaptionedSplit) -> dict[str, Any]:
     """
     The results as plain values for `results.json` and the model card: what was measured, on what, how, with
     which versions and when. A path on this machine is cut to its last part, as the card is public.
     """
     return {
-        "dataset": cut_local_path(dataset),
-        "split": split,
+        "dataset": cut_local_path(split.dataset),
+        "split": split.split,
         "num_captions": len(results.captions),
-        "num_videos": len(results.video_embeds),
+        **describe_gallery(split),
         "metrics": results.metrics,
-        "class_token_metrics": results.class_token_metrics,
-        "protocol": PROTOCOL,
-        "versions": {"python": platform.python_version()}
-        | {name: version(name) for name in ("fpig", "torch", "transformers", "av", "numpy")},
+        **results.extra_metrics,
+        "protocol": {"name": split.protocol} | PROTOCOL,
+        **describe_moment(),
+    }
+
+
+def describe_search(results: AvsResults | None, year: str, task: AvsTask) -> dict[str, Any]:
+    """As `describe_results`, of ad-hoc video search; `results` is `None` where there are no judgements."""
+    description = {
+        "dataset": year,
+        "collection": task.shots.dataset,
+        "num_topics": len(task.topics),
+        **describe_gallery(task.shots),
+        "protocol": {"name": task.shots.protocol} | AVS_PROTOCOL,
+        **describe_moment(),
+    }
+    if results is not None:
+        description |= {"metrics": results.overall, "topics": results.topics}
+    return description
+
+
+def describe_gallery(split: CaptionedSplit) -> dict[str, Any]:
+    """Which videos are searched, so that two galleries can be told apart."""
+    return {
+        "num_videos": len(split.records),
+        "num_published_videos": split.published_size,
+        "skipped_videos": dict(split.skipped),
+        "id_checksum": split.id_checksum,
+        "caption_checksum": split.caption_checksum,
+    }
+
+
+def describe_moment() -> dict[str, Any]:
+    """With which versions, and when."""
+    names = ("fpig", "torch", "transformers", "av", "numpy")
+    return {
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in names},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
-__all__ = ["RetrievalResults", "cut_local_path", "describe_results", "evaluate_retrieval"]
+__all__ = [
+    "ExtraMeasurements",
+    "RetrievalResults",
+    "cut_local_path",
+    "describe_results",
+    "describe_search",
+    "evaluate_retrieval",
+]

@@ -97,7 +97,8 @@ def locate_patches(
     vision = model.config.vision_config
     grid = vision.image_size // vision.patch_size
     is_selected = torch.zeros(num_frames, 1 + grid * grid, dtype=torch.bool)
-    is_selected.view(-1)[torch.tensor(selected_token_indices, dtype=torch.long) - model.config.num_global_tokens] = True
+    positions = torch.tensor(selected_token_indices, dtype=torch.long) - model.config.num_global_tokens
+    is_selected.view(-1)[positions] = True
     return is_selected[:, 1:].unflatten(1, (grid, grid))
 
 

@@ -15,6 +15,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from toys import make_model, make_records
 
 from fpig.card import copy_method_figure, write_model_card
+from fpig.datasets import CaptionedSplit
 from fpig.evaluation import describe_results, evaluate_retrieval
 from fpig.hub import write_release
 from fpig.training_args import DataArguments, FPigTrainingArguments, ModelArguments
@@ -55,7 +56,8 @@ def results(model, processor, tmp_path_factory):
         model.config,
         processor,
     )
-    measured = describe_results(evaluate_retrieval(model, processor, records), "toys", "test")
+    split = CaptionedSplit("toys", "test", records)
+    measured = describe_results(evaluate_retrieval(model, processor, records), split)
     return measured | {"training": training}
 
 

@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from torch.nn.functional import normalize
 from toys import CAPTIONS, make_model, write_clip
 
 from fpig.embedding import (
     embed_captions,
     embed_video_batches,
     embed_videos,
-    embed_videos_and_class_tokens,
 )
 
 
@@ -54,25 +54,30 @@ def test_a_repeated_caption_is_encoded_once(model, processor):
     assert torch.equal(embeds[2], embeds[8])
 
 
-def test_class_token_comes_from_the_same_pass(model, processor, clips):
+def test_all_embeddings_come_from_the_same_pass(model, processor, clips):
     num_passes = []
     handle = model.visual_projection.register_forward_hook(lambda *_: num_passes.append(1))
-    embeds, class_token_embeds = embed_videos_and_class_tokens(model, processor, clips, batch_size=3)
+    batches = list(embed_video_batches(model, processor, clips, batch_size=3))
     handle.remove()
     assert len(num_passes) == 2
     baseline = make_model(processor, video_pooling="class_token")
     baseline.load_state_dict(model.state_dict(), strict=False)
     expected = embed_videos(baseline, processor, clips, batch_size=3)
+    class_token_embeds = torch.cat([batch.class_token_embeds for batch in batches])
     torch.testing.assert_close(class_token_embeds, expected, atol=1e-6, rtol=0)
+    embeds = torch.cat([batch.embeds for batch in batches])
     assert torch.equal(embeds, embed_videos(model, processor, clips, batch_size=3))
     assert (embeds - class_token_embeds).abs().max() > 0.05
+    summary_tokens = torch.cat([batch.summary_tokens for batch in batches])
+    assert summary_tokens.shape == (5, 3 + 4, 40)
+    assert torch.equal(normalize(summary_tokens[:, 0], dim=-1), class_token_embeds)
 
 
-def test_mean_pooling_has_no_class_token(processor, clips):
+def test_mean_pooling_embeds_too(processor, clips):
     model = make_model(processor, video_pooling="mean")
     assert_unit_float32(embed_videos(model, processor, clips), 5)
-    with pytest.raises(ValueError, match="`video_pooling` is 'mean', and such a model has no class token"):
-        embed_videos_and_class_tokens(model, processor, clips)
+    (batch,) = embed_video_batches(model, processor, clips)
+    assert batch.summary_tokens is None
 
 
 @pytest.mark.parametrize("was_training", [True, False])

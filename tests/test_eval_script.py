@@ -14,7 +14,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from toys import make_records
 
-from fpig.evaluation import evaluate_retrieval
+from fpig.evaluation import ExtraMeasurements, evaluate_retrieval
 from fpig.figures import (
     RIGHT_COLOR,
     WRONG_COLOR,
@@ -45,7 +45,7 @@ def records(folder):
 
 @pytest.fixture(scope="module")
 def results(model, processor, records):
-    return evaluate_retrieval(model, processor, records, with_class_token=True)
+    return evaluate_retrieval(model, processor, records, extras=ExtraMeasurements(class_token=True))
 
 
 def run_script(*arguments, cwd):
@@ -65,14 +65,15 @@ def test_script_measures_what_the_library_does(model, processor, records, result
     assert sorted(path.name for path in written.iterdir()) == ["results.json", "results.png"]
     description = json.loads((written / "results.json").read_text())
     assert description["metrics"] == results.metrics
-    assert description["class_token_metrics"] == results.class_token_metrics
+    assert description["class_token_metrics"] == results.extra_metrics["class_token_metrics"]
     assert (description["num_captions"], description["num_videos"], description["model"]) == (13, 7, "toy")
     lines = done.stdout.splitlines()
     assert "split test: 13 captions, 7 videos" in lines[0]
     columns = ("R@1", "R@5", "R@10", "SumR", "MdR", "MnR")
     expected = ["text", "→", "video", *(f"{results.metrics[f't2v_{column}']:.1f}" for column in columns), "0"]
     assert lines[3].split() == expected
-    expected = [f"{results.class_token_metrics[f'v2t_{column}']:.1f}" for column in columns]
+    class_token_metrics = results.extra_metrics["class_token_metrics"]
+    expected = [f"{class_token_metrics[f'v2t_{column}']:.1f}" for column in columns]
     assert lines[7].split()[5:-1] == expected
     assert lines[7].startswith("class token, video → text  ")
 

@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 import torch
 from toys import make_model, make_records
-from video_retrieval.ranking import rank_scores, summarize_retrieval
+from video_retrieval.ranking import rank_scores, summarize_ranks, summarize_retrieval
+from video_retrieval.rescoring import rank_with_dual_softmax, rank_with_query_bank
 
-from fpig.evaluation import describe_results, evaluate_retrieval
+from fpig.annotations.published import hash_ids
+from fpig.datasets import CaptionedSplit
+from fpig.evaluation import ExtraMeasurements, describe_results, evaluate_retrieval
+from fpig.single_tower import rank_in_two_stages, rank_with_queries
+
+BANK = ("a red bar", "a blue square blinks", "something else")
+ALL_EXTRAS = ExtraMeasurements(
+    class_token=True, query_interaction=True, num_reranked=3, dual_softmax=True, query_bank=BANK
+)
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +28,7 @@ def records(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(model, processor, records):
-    return evaluate_retrieval(model, processor, records, batch_size=3, with_class_token=True)
+    return evaluate_retrieval(model, processor, records, batch_size=3, extras=ALL_EXTRAS)
 
 
 def compute_scores(model, processor, records):
@@ -54,8 +63,49 @@ def test_class_token_metrics_are_those_of_the_baseline(model, processor, records
     baseline = make_model(processor, video_pooling="class_token")
     baseline.load_state_dict(model.state_dict(), strict=False)
     expected = evaluate_retrieval(baseline, processor, records)
-    assert results.class_token_metrics == expected.metrics != results.metrics
-    assert expected.class_token_metrics is None
+    assert results.extra_metrics["class_token_metrics"] == expected.metrics != results.metrics
+    assert expected.extra_metrics == {}
+
+
+def test_extras_are_those_of_their_functions(model, processor, records, results):
+    """Each under its own key, and none of them the headline."""
+    pixel_values = processor(videos=[record.video for record in records], return_tensors="pt")
+    with torch.no_grad():
+        tokens = model.get_video_features(**pixel_values).summary_tokens
+        tokens_of_text = processor(text=results.captions, return_tensors="pt")
+        features = model.get_text_features(**tokens_of_text).pooler_output
+        bank_embeds = model.encode_text(**processor(text=list(BANK), return_tensors="pt"))
+    indices = results.caption_video_indices
+    embeds = (results.text_embeds, results.video_embeds, indices)
+    measured = results.extra_metrics
+    expected = summarize_retrieval(rank_with_queries(model, features, tokens, indices))
+    assert measured["query_interaction_metrics"] == expected != results.metrics
+    two_stages = rank_in_two_stages(model, features, results.video_embeds, tokens, indices, 3)
+    expected = summarize_ranks(two_stages, "t2v_") | {"num_reranked": 3}
+    assert measured["two_stage_metrics"] == expected
+    assert expected["t2v_MnR"] != results.metrics["t2v_MnR"]
+    assert measured["dual_softmax_metrics"] == summarize_retrieval(rank_with_dual_softmax(*embeds))
+    expected = summarize_ranks(rank_with_query_bank(*embeds, bank_embeds).t2v, "t2v_") | {"bank_size": 3}
+    assert measured["query_bank_metrics"] == expected
+    assert results.metrics == evaluate_retrieval(model, processor, records).metrics
+
+
+@pytest.mark.parametrize(
+    ("pooling", "extras", "message"),
+    [
+        ("mean", {"class_token": True}, "`video_pooling` is 'mean', and such a model has no class token"),
+        (
+            "class_token",
+            {"query_interaction": True},
+            "`video_pooling` is 'class_token' and",
+        ),
+        ("mean", {"num_reranked": 3}, "real queries need a model with an interaction"),
+    ],
+)
+def test_extras_that_a_model_has_not_are_refused_before_any_work(processor, pooling, extras, message):
+    model = make_model(processor, video_pooling=pooling)
+    with pytest.raises(ValueError, match=message):
+        evaluate_retrieval(model, processor, [], extras=ExtraMeasurements(**extras))
 
 
 @pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 0), (32, 2)])
@@ -95,19 +145,26 @@ def test_nothing_to_look_for_is_an_error(model, processor, records):
         evaluate_retrieval(model, processor, [dataclasses.replace(records[0], captions=())])
 
 
-def test_description_says_what_was_measured_and_how(results):
-    description = describe_results(results, "toys", "test")
+def test_description_says_what_was_measured_and_how(records, results):
+    split = CaptionedSplit("toys", "test", records, {"gone.mp4": "missing"}, 8, "several captions")
+    description = describe_results(results, split)
     assert json.loads(json.dumps(description)) == description
     assert (description["dataset"], description["split"]) == ("toys", "test")
     assert (description["num_captions"], description["num_videos"]) == (13, 7)
     assert description["metrics"] == results.metrics
-    assert description["class_token_metrics"] == results.class_token_metrics
-    assert set(description["protocol"]) == {"t2v", "v2t", "v2t_caption_pool", "ties", "re-scoring"}
+    assert {key: description[key] for key in results.extra_metrics} == results.extra_metrics
+    assert len(results.extra_metrics) == 5
+    assert set(description["protocol"]) == {"name", "t2v", "v2t", "v2t_caption_pool", "ties", "re-scoring"}
+    assert description["protocol"]["name"] == "several captions"
+    assert description["num_published_videos"] == 8
+    assert description["skipped_videos"] == {"gone.mp4": "missing"}
+    assert description["id_checksum"] == hash_ids(record.video_id for record in records)
+    assert description["caption_checksum"] == split.caption_checksum
     assert description["versions"]["torch"] == torch.__version__
     assert description["date"].endswith("+00:00")
 
 
 def test_description_does_not_tell_where_the_data_lie(results, tmp_path):
     (tmp_path / "clips").mkdir()
-    assert describe_results(results, str(tmp_path / "clips"), "test")["dataset"] == "clips"
-    assert describe_results(results, "someone/clips", "test")["dataset"] == "someone/clips"
+    for source, expected in ((str(tmp_path / "clips"), "clips"), ("someone/clips", "someone/clips")):
+        assert describe_results(results, CaptionedSplit(source, "test", []))["dataset"] == expected

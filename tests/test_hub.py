@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from toys import make_model, make_processor, make_records
 
+from fpig.datasets import CaptionedSplit
 from fpig.evaluation import describe_results, evaluate_retrieval
 from fpig.hub import write_release
 from modeling_fpig import FPigModel
@@ -84,7 +85,8 @@ def records(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(model, processor, records):
-    return describe_results(evaluate_retrieval(model, processor, records), "toys", "test")
+    split = CaptionedSplit("org/toys", "test", records)
+    return describe_results(evaluate_retrieval(model, processor, records), split)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,92 @@
+"""
+How long the paper's training runs would take here: measured steps times what the configs ask for.
+
+    python benchmarks/training_hours.py
+
+Every step is a whole one of stage 2 (both towers, generator, interaction, losses, backward, AdamW) on random
+frames; decoding is not in it. On a GPU in bfloat16, else in float32.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import yaml
+
+from fpig.annotations import PUBLISHED
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+PATCH_SIZES = {"b32": 32, "b16": 16}
+
+
+def time_step(patch_size: int, num_frames: int, batch_size: int, num_steps: int) -> float:
+    """Median seconds of a training step with CLIP's base size and random weights."""
+    import torch
+
+    from modeling_fpig import FPigConfig, FPigModel
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(0)
+    config = FPigConfig(vision_config={"patch_size": patch_size}, num_frames=num_frames)
+    model = FPigModel(config).to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
+    pixel_values = torch.randn(batch_size, num_frames, 3, 224, 224, device=device)
+    input_ids = torch.randint(1000, (batch_size, 50), device=device)
+    input_ids[:, -1] = config.text_config.eos_token_id
+    seconds = []
+    for number in range(num_steps + 1):
+        start = time.perf_counter()
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+            loss = model(input_ids, torch.ones_like(input_ids), pixel_values).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        if number:  # the first step warms up
+            seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def name_device() -> str:
+    """What the hours are of."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"one {torch.cuda.get_device_name()}"
+    return f"{torch.get_num_threads()} CPU threads"
+
+
+def main() -> None:
+    """Measures each backbone and number of frames once, and prints a row for each config."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--batch_size", type=int, default=2, help="videos a step (default: %(default)s)")
+    parser.add_argument("--num_steps", type=int, default=3, help="timed steps (default: %(default)s)")
+    arguments = parser.parse_args()
+    measured: dict[tuple[str, int], float] = {}
+    print(
+        f"| config | training videos | epochs | s/video | hours on {name_device()} |\n|---|---|---|---|---|"
+    )
+    for path in sorted(CONFIGS.glob("*_vit_*.yaml")):
+        config = yaml.safe_load(path.read_text())
+        key = (path.stem.rpartition("_")[2], config["num_frames"])
+        if key not in measured:
+            seconds = time_step(PATCH_SIZES[key[0]], key[1], arguments.batch_size, arguments.num_steps)
+            measured[key] = seconds / arguments.batch_size
+        num_videos = PUBLISHED[config["dataset"]].splits["train"].num_videos
+        hours = measured[key] * num_videos * config["num_train_epochs"] / 3600
+        row = (
+            path.name,
+            f"{num_videos:,}",
+            config["num_train_epochs"],
+            f"{measured[key]:.3f}",
+            f"{hours:,.0f}",
+        )
+        print(f"| {' | '.join(map(str, row))} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

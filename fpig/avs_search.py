@@ -1,0 +1,134 @@
+"""Searches a collection of shots for the topics of a year of TRECVID's ad-hoc video search."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from transformers import PreTrainedModel, ProcessorMixin
+
+from fpig.annotations.files import find_file, report_missing
+from fpig.annotations.v3c import AVS_YEARS, WHERE_FROM
+from fpig.avs_files import read_qrels, read_topics
+from fpig.avs_ranking import rank_shots
+from fpig.avs_scoring import Qrels, Run
+from fpig.datasets import CaptionedSplit, CaptionedVideo, load_split
+from fpig.embedding import embed_captions, embed_videos
+from fpig.index import fingerprint_model
+
+SHOTS_PER_PART = 8192
+
+
+@dataclass(frozen=True)
+class AvsTask:
+    """
+    A year's topics, judgements and shots.
+
+    Attributes:
+        topics: number → text.
+        qrels: `None` where the file is not there.
+        shots: the collection.
+    """
+
+    topics: dict[str, str]
+    qrels: Qrels | None
+    shots: CaptionedSplit
+
+
+def load_task(year: str, root: str | os.PathLike | None, on_missing: str) -> AvsTask:
+    """
+    Reads a year's files, which lie in `root` or `root/annotations` beside those of the collection.
+
+    Args:
+        year: one of `AVS_YEARS`, "tv19" to "tv23".
+        root: folder of the collection; `data/v3c1` or `data/v3c2` by default.
+        on_missing: "raise" or "skip", see `load_split`.
+
+    Raises:
+        FileNotFoundError: no topics, no list of shots, or shots that are not there.
+        ValueError: a file that can't be read, or not the topics of that year.
+    """
+    task = AVS_YEARS[year]
+    root = Path(root or Path("data") / task.collection)
+    topics_path = find_file(root, task.topics_name)
+    if topics_path is None:
+        raise report_missing(root, (task.topics_name,), WHERE_FROM)
+    topics = read_topics(topics_path)
+    expected = [str(number) for number in task.topic_numbers]
+    if list(topics) != expected:
+        raise ValueError(
+            f"`{topics_path}` has the topics {', '.join(list(topics)[:3])}, … ({len(topics)}); {year} has "
+            f"{expected[0]} to {expected[-1]}: get the file again"
+        )
+    qrels_path = find_file(root, task.qrels_name, f"{task.qrels_name}.gz")
+    qrels = read_qrels(qrels_path) if qrels_path else None
+    return AvsTask(topics, qrels, load_split(task.collection, "test", root, on_missing))
+
+
+def search_shots(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    task: AvsTask,
+    gallery_dir: Path,
+    batch_size: int = 32,
+    num_workers: int = 0,
+) -> Run:
+    """
+    The best 1,000 shots of each topic.
+
+    Args:
+        model: an `FPigModel`.
+        processor: the model's.
+        task: see `load_task`.
+        gallery_dir: keeps the shots' embeddings, for the next start and for other topics, under a name that
+            changes with the model and the shots.
+        batch_size: shots encoded together.
+        num_workers: processes that decode beside this one.
+
+    Raises:
+        ValueError: a shot that can't be read.
+    """
+    folder = gallery_dir / f"{fingerprint_model(model, processor)}-{task.shots.id_checksum}"
+    shot_embeds = embed_in_parts(model, processor, task.shots.records, folder, batch_size, num_workers)
+    topic_embeds = embed_captions(model, processor, list(task.topics.values()))
+    shot_ids = [record.video_id for record in task.shots.records]
+    return rank_shots(topic_embeds, shot_embeds, shot_ids, list(task.topics))
+
+
+def embed_in_parts(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    records: Sequence[CaptionedVideo],
+    folder: Path,
+    batch_size: int,
+    num_workers: int,
+) -> torch.Tensor:
+    """Embeddings of videos [V, D]; parts that an earlier start has written to `folder` are read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = []
+    for start in range(0, len(records), SHOTS_PER_PART):
+        videos = [record.video for record in records[start : start + SHOTS_PER_PART]]
+        path = folder / f"{start:08d}.safetensors"
+        embeds = read_part(path, len(videos))
+        if embeds is None:
+            embeds = embed_videos(model, processor, videos, batch_size, num_workers)
+            partial = path.with_suffix(".partial")
+            save_file({"embeds": embeds.contiguous()}, partial)
+            partial.replace(path)
+        parts.append(embeds)
+    return torch.cat(parts)
+
+
+def read_part(path: Path, num_videos: int) -> torch.Tensor | None:
+    """The embeddings in a file; `None` where it is not there, damaged, or of another number of videos."""
+    try:
+        embeds = load_file(path)["embeds"]
+    except (FileNotFoundError, SafetensorError, KeyError):
+        return None
+    return embeds if len(embeds) == num_videos else None
+
+
+__all__ = ["AvsTask", "load_task", "search_shots"]

@@ -1,0 +1,173 @@
+"""The benchmarks on `shapes`: which runs they make, that none is favoured, and what they print of results."""
+
+import argparse
+import importlib
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fpig.settings import get_stages_dir
+from fpig.training_args import parse_arguments
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+CONFIG = FOLDER.parent / "configs" / "shapes.yaml"
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """`load("methods")` → benchmarks/methods.py as a module."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    return importlib.import_module
+
+
+@pytest.fixture
+def runs(load):
+    """Every run of every benchmark, by name."""
+    curves = load("sensitivity").CURVES.values()
+    return {
+        run.name: run
+        for group in (
+            load("methods").RUNS,
+            load("ablations").ABLATIONS.values(),
+            *(curve.values() for curve in curves),
+        )
+        for run in group
+    }
+
+
+@pytest.fixture
+def scripts(load, monkeypatch):
+    """Stands in for `train.py` and `eval.py`: the commands, and results that say which run they are of."""
+    commands = []
+
+    def execute(command, threads):
+        commands.append(command)
+        folder = Path(next(part for part in command if part.startswith("--output_dir="))[13:])
+        folder.mkdir(parents=True, exist_ok=True)
+        if command[0] == "train.py":
+            (get_stages_dir(folder) / "towers" / "final").mkdir(parents=True, exist_ok=True)
+            (get_stages_dir(folder) / "towers" / "stage.json").write_text(str(folder))
+        (folder / "results.json").write_text(json.dumps({"model": command[1]}))
+
+    monkeypatch.setattr(load("shapes_runs"), "execute", execute)
+    return commands
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.name)
+def test_help_is_printed(path):
+    if path.stem == "shapes_runs":
+        return
+    done = subprocess.run(
+        [sys.executable, path, "--help"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"python benchmarks/{path.name}" in done.stdout
+
+
+def test_every_run_trains_equally_long_and_changes_one_thing(runs):
+    default = parse_arguments([str(CONFIG)], CONFIG)
+    total = default[2].generator_epochs + default[2].num_train_epochs
+    assert len(runs) == 14
+    seen = set()
+    for run in runs.values():
+        model_args, data_args, training_args = parse_arguments([str(CONFIG), *run.settings], CONFIG)
+        is_hybrid = model_args.video_pooling == "pseudo_query"
+        generator_epochs = training_args.generator_epochs if is_hybrid else 0
+        assert generator_epochs + training_args.num_train_epochs == total, run.name
+        assert data_args == default[1]
+        changed = {name: value for name, value in vars(model_args).items() if value != vars(default[0])[name]}
+        assert len(changed) <= 1, run.name
+        without_pretraining = (is_hybrid and generator_epochs == 0, str(changed))
+        assert without_pretraining not in seen, run.name
+        seen.add(without_pretraining)
+        same = ("learning_rate", "tower_epochs", "per_device_train_batch_size", "warmup_steps", "seed")
+        assert all(getattr(training_args, name) == getattr(default[2], name) for name in same)
+
+
+def test_runs_of_a_seed_share_their_towers_and_are_not_repeated(load, scripts, tmp_path):
+    shapes_runs = load("shapes_runs")
+    arguments = argparse.Namespace(seeds=[3, 5], output_dir=tmp_path, num_jobs=1)
+    run = shapes_runs.Run("other", ("--num_proxy_tokens=0",))
+    measured = shapes_runs.measure_runs([shapes_runs.F_PIG, run], arguments)
+    (folder,) = tmp_path.iterdir()
+    for seed in (3, 5):
+        stages_dir = folder / f"seed_{seed}" / "other-stages" / "towers"
+        assert (stages_dir / "final").is_dir()
+        assert (stages_dir / "stage.json").is_file()
+    trained = [command for command in scripts if command[0] == "train.py"]
+    assert len(trained) == 4
+    for command in trained:
+        # The first run of a seed makes the towers, the other one goes on from them.
+        assert ("--resume_from_checkpoint" in command) == ("--num_proxy_tokens=0" in command)
+    assert [Path(results["model"]).parent.name for results in measured["other"]] == ["seed_3", "seed_5"]
+    del scripts[:]
+    assert shapes_runs.measure_runs([shapes_runs.F_PIG, run], arguments) == measured
+    assert scripts == []
+
+
+def test_stopped_run_goes_on(load, scripts, tmp_path):
+    shapes_runs = load("shapes_runs")
+    arguments = argparse.Namespace(seeds=[0], output_dir=tmp_path, num_jobs=1)
+    shapes_runs.measure_runs([shapes_runs.F_PIG], arguments)
+    (results,) = tmp_path.glob("*/seed_0/f_pig/results.json")
+    results.unlink()
+    del scripts[:]
+    shapes_runs.measure_runs([shapes_runs.F_PIG], arguments)
+    (command,) = scripts
+    assert "--resume_from_checkpoint" in command
+
+
+def make_results(t2v, **keys):
+    metrics = dict.fromkeys(("t2v_R@5", "t2v_R@10", "v2t_R@1"), 50.0)
+    return {"metrics": {"t2v_R@1": t2v} | metrics} | keys
+
+
+def test_methods_table_says_what_was_measured(load):
+    methods = load("methods")
+    extras = ("class_token_metrics", "two_stage_metrics", "query_interaction_metrics")
+    measured = {
+        "f_pig": [make_results(40.0, **{key: {"t2v_R@1": 7.0} for key in extras}) for _ in range(2)],
+        "clip4clip": [make_results(38.0), make_results(36.0)],
+        "clip_vip": [make_results(41.0), make_results(41.0)],
+    }
+    times = {1000: {"embeddings": 0.5, "two stages": 2.0, "every pair": 70.0}}
+    rows = [line.strip("| ").split(" | ") for line in methods.format_table(measured, times).splitlines()]
+    assert rows[0][-2:] == ["ms/query, 1,000", "bytes/video"]
+    by_name = {row[0]: row[1:] for row in rows[2:]}
+    spread = statistics.stdev([38.0, 36.0])
+    assert by_name["CLIP4Clip (mean of frames)"][0] == f"37.0 ± {spread:.1f}"
+    assert by_name["CLIP4Clip (mean of frames)"][-2:] == ["0.50", "2,048"]
+    assert by_name["F-Pig, top 10 re-ranked by the query"][0] == "7.0 ± 0.0"
+    assert by_name["F-Pig, top 10 re-ranked by the query"][-2:] == ["2.00", "34,816"]
+    assert by_name["F-Pig, the query in the interaction"][-2:] == ["70.00", "34,816"]
+    differences = methods.format_differences(measured)
+    assert "| CLIP4Clip (mean of frames) | +3.0 ± 1.4 | +2.0, +4.0 |" in differences
+    assert "| CLIP-ViP (class token) | -1.0 ± 0.0 | -1.0, -1.0 |" in differences
+
+
+def test_searches_find_what_they_should(load):
+    """Two stages with the whole gallery in the second are the search over every pair."""
+    methods = load("methods")
+    searches = methods.make_searches(gallery_size=methods.NUM_RERANKED)
+    two_stages, every_pair = searches["two stages"](), searches["every pair"]()
+    assert sorted(two_stages.tolist()) == sorted(every_pair.tolist()) == list(range(methods.NUM_RERANKED))
+    assert two_stages.flip(0).tolist() == every_pair.tolist()
+    assert searches["embeddings"]().shape == (methods.NUM_RERANKED,)
+
+
+def test_curves_are_drawn_from_the_points(load, tmp_path):
+    sensitivity = load("sensitivity")
+    names = {run.name for curve in sensitivity.CURVES.values() for run in curve.values()}
+    measured = {name: [make_results(40.0 + index), make_results(42.0)] for index, name in enumerate(names)}
+    points = sensitivity.collect_points(measured, "k")
+    assert points[sensitivity.NUM_SELECTED] == [
+        results["metrics"]["t2v_R@1"] for results in measured["f_pig"]
+    ]
+    assert list(points) == list(sensitivity.NUMS_SELECTED)
+    sensitivity.draw_curves(measured, tmp_path / "new" / "curves.png")
+    assert (tmp_path / "new" / "curves.png").stat().st_size > 10_000
