@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from fpig.annotations.v3c import AVS_YEARS
 from fpig.annotations.videos import ON_MISSING
+from fpig.avs_scoring import MISSING_TOPICS
 from fpig.figures import check_matplotlib
 
 if TYPE_CHECKING:
@@ -73,6 +74,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--rerank", type=int, metavar="K", help="also let real queries re-rank the best K videos")
     add("--dual_softmax", action="store_true", help="also re-score with all test queries at once (DSL)")
     add("--query_bank", metavar="SPLIT", help="also re-score with this split's captions (QB-Norm)")
+    add(
+        "--missing_topics",
+        choices=MISSING_TOPICS,
+        default="raise",
+        help="tv19 … tv23: topics judged but not searched for: an error, scored 0, or left out, as the "
+        "official program does (default: %(default)s)",
+    )
     add("--no_figure", action="store_true", help="leave the picture out")
     add("--revision", help="branch, tag or commit of the model's repository")
     add("--trust_remote_code", action="store_true", help="run the code of the model's repository")
@@ -109,11 +117,17 @@ def evaluate(arguments: argparse.Namespace) -> None:
     # Only now, and not at the top: it takes seconds, in which a typing error can be told.
     from fpig.datasets import load_split
     from fpig.embedding import load_encoder
-    from fpig.evaluation import ExtraMeasurements, describe_results, evaluate_retrieval
+    from fpig.evaluation import describe_results, evaluate_retrieval
+    from fpig.extra_measurements import ExtraMeasurements
     from fpig.figures import draw_evaluation
 
     model, processor = load_encoder(arguments.model, arguments.revision, arguments.trust_remote_code)
     load = partial(load_split, arguments.dataset, root=arguments.data_root, on_missing=arguments.on_missing)
+    if arguments.query_bank == arguments.split:
+        raise ValueError(
+            f"`query_bank` is {arguments.query_bank!r}, the split that is measured; pass another, such as "
+            "train"
+        )
     split = load(arguments.split)
     bank = load(arguments.query_bank).records if arguments.query_bank else []
     extras = ExtraMeasurements(
@@ -122,6 +136,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
         num_reranked=arguments.rerank,
         dual_softmax=arguments.dual_softmax,
         query_bank=[caption for record in bank for caption in record.captions],
+        query_bank_name=arguments.query_bank,
     )
     results = evaluate_retrieval(
         model, processor, split.records, arguments.batch_size, arguments.num_workers, extras
@@ -132,10 +147,26 @@ def evaluate(arguments: argparse.Namespace) -> None:
         f"{description['num_captions']} captions, {description['num_videos']} videos"
     )
     print(f"{title}\n\n{format_table(results)}\n")
-    folder = write_results(arguments, description)
+    folder = make_folder(arguments)
+    write_results(arguments, folder, description)
     if not arguments.no_figure:
         draw_evaluation(results, split.records, processor, folder / "results.png", title)
     print(f"Written to {folder}")
+
+
+def check_topic_options(arguments: argparse.Namespace) -> None:
+    """
+    Raises:
+        ValueError: an option is given that has no meaning for topics.
+    """
+    defaults = parse_arguments([f"--model={arguments.model}", f"--dataset={arguments.dataset}"])
+    for name in ("split", "class_token", "interaction", "rerank", "dual_softmax", "query_bank"):
+        value = vars(arguments)[name]
+        if value != vars(defaults)[name]:
+            raise ValueError(
+                f"`{name}` is {value!r}, which has no meaning for {arguments.dataset}, a list of topics: "
+                "leave it out"
+            )
 
 
 def evaluate_topics(arguments: argparse.Namespace) -> None:
@@ -147,27 +178,34 @@ def evaluate_topics(arguments: argparse.Namespace) -> None:
     from fpig.embedding import load_encoder
     from fpig.evaluation import describe_search
 
+    check_topic_options(arguments)
     model, processor = load_encoder(arguments.model, arguments.revision, arguments.trust_remote_code)
     task = load_task(arguments.dataset, arguments.data_root, arguments.on_missing)
     gallery_dir = Path("outputs", "galleries", task.shots.dataset)
     run = search_shots(model, processor, task, gallery_dir, arguments.batch_size, arguments.num_workers)
-    results = score_run(run, task.qrels) if task.qrels else None
-    folder = write_results(arguments, describe_search(results, arguments.dataset, task))
+    folder = make_folder(arguments)
     write_run(folder / "run.txt", run)
+    results = score_run(run, task.qrels, arguments.missing_topics) if task.qrels else None
+    description = describe_search(results, arguments.dataset, task, arguments.missing_topics)
+    write_results(arguments, folder, description)
     print(f"{arguments.model} on {arguments.dataset}: {len(run)} topics, {len(task.shots.records)} shots\n")
     if results:
         print(format_table(results))
-        print("".join(f"{note}\n" for note in describe_topics(results, "raise")), end="")
+        print("".join(f"{note}\n" for note in describe_topics(results, arguments.missing_topics)), end="")
     print(f"Written to {folder}" + ("" if results else "; without judgements there is nothing to score"))
 
 
-def write_results(arguments: argparse.Namespace, description: dict) -> Path:
-    """Writes `results.json`; the folder it lies in."""
-    description |= {"model": arguments.model, "revision": arguments.revision}
+def make_folder(arguments: argparse.Namespace) -> Path:
+    """The folder of the results."""
     folder = arguments.output_dir or choose_folder(arguments)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(description, indent=2) + "\n")
     return folder
+
+
+def write_results(arguments: argparse.Namespace, folder: Path, description: dict) -> None:
+    """Writes `results.json`."""
+    description |= {"model": arguments.model, "revision": arguments.revision}
+    (folder / "results.json").write_text(json.dumps(description, indent=2) + "\n")
 
 
 def main() -> None:

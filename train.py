@@ -184,7 +184,7 @@ def train(
         results = describe_results(measured, splits["test"])
     if training_args.should_save:
         stage_dirs = [get_stages_dir(training_args.output_dir) / stage.name for stage in stages]
-        results["training"] = describe_training(settings, records, stage_dirs, model.config, processor)
+        results["training"] = describe_training(settings, splits, stage_dirs, model.config, processor)
         release(settings, results, model, processor)
 
 

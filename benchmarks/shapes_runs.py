@@ -74,6 +74,7 @@ def measure_run(run: Run, folder: Path, seed: int, threads: dict[str, str]) -> d
     run_dir = folder / run.name
     results = run_dir / "evaluation" / "results.json"
     run_dir.parent.mkdir(parents=True, exist_ok=True)
+    check_settings_file(run, run_dir.with_name(f"{run.name}.json"))
     if not (run_dir / "results.json").is_file():
         copy_towers(get_stages_dir(folder / F_PIG.name), get_stages_dir(run_dir))
         resume = ["--resume_from_checkpoint"] if get_stages_dir(run_dir).exists() else []
@@ -82,6 +83,21 @@ def measure_run(run: Run, folder: Path, seed: int, threads: dict[str, str]) -> d
         options = [*run.evaluation, "--dataset=shapes", f"--output_dir={results.parent}", "--no_figure"]
         execute(["eval.py", f"--model={run_dir}", *options], threads)
     return json.loads(results.read_text())
+
+
+def check_settings_file(run: Run, path: Path) -> None:
+    """
+    Writes a run's settings beside it, and refuses to take a run that has others for it.
+
+    Raises:
+        ValueError: the run that is there has other settings.
+    """
+    settings = [*run.settings, "|", *run.evaluation]
+    if path.exists() and json.loads(path.read_text()) != settings:
+        raise ValueError(
+            f"`{path}` has other settings than {run}; remove that run, or pass another --output_dir"
+        )
+    path.write_text(json.dumps(settings))
 
 
 def copy_towers(stages_dir: Path, target: Path) -> None:

@@ -1,5 +1,5 @@
 """
-How long the paper's training runs would take here: measured steps times what the configs ask for.
+How long stage 2 of the paper's training runs would take here: measured steps times the epochs of the configs.
 
     python benchmarks/training_hours.py
 

@@ -1,5 +1,6 @@
 """Searches a collection of shots for the topics of a year of TRECVID's ad-hoc video search."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from fpig.annotations.files import find_file, report_missing
 from fpig.annotations.v3c import AVS_YEARS, WHERE_FROM
 from fpig.avs_files import read_qrels, read_topics
 from fpig.avs_ranking import rank_shots
-from fpig.avs_scoring import Qrels, Run
+from fpig.avs_scoring import Qrels, Run, match_topics
 from fpig.datasets import CaptionedSplit, CaptionedVideo, load_split
 from fpig.embedding import embed_captions, embed_videos
 from fpig.index import fingerprint_model
@@ -52,7 +53,7 @@ def load_task(year: str, root: str | os.PathLike | None, on_missing: str) -> Avs
         ValueError: a file that can't be read, or not the topics of that year.
     """
     task = AVS_YEARS[year]
-    root = Path(root or Path("data") / task.collection)
+    root = Path(root or Path("data") / task.collection).expanduser()
     topics_path = find_file(root, task.topics_name)
     if topics_path is None:
         raise report_missing(root, (task.topics_name,), WHERE_FROM)
@@ -65,6 +66,8 @@ def load_task(year: str, root: str | os.PathLike | None, on_missing: str) -> Avs
         )
     qrels_path = find_file(root, task.qrels_name, f"{task.qrels_name}.gz")
     qrels = read_qrels(qrels_path) if qrels_path else None
+    if qrels is not None:
+        match_topics(dict.fromkeys(topics, ()), qrels)  # not after hours of embedding
     return AvsTask(topics, qrels, load_split(task.collection, "test", root, on_missing))
 
 
@@ -84,18 +87,28 @@ def search_shots(
         processor: the model's.
         task: see `load_task`.
         gallery_dir: keeps the shots' embeddings, for the next start and for other topics, under a name that
-            changes with the model and the shots.
+            changes with the model, the list of shots and their files.
         batch_size: shots encoded together.
         num_workers: processes that decode beside this one.
 
     Raises:
         ValueError: a shot that can't be read.
     """
-    folder = gallery_dir / f"{fingerprint_model(model, processor)}-{task.shots.id_checksum}"
-    shot_embeds = embed_in_parts(model, processor, task.shots.records, folder, batch_size, num_workers)
+    records = task.shots.records
+    folder = gallery_dir / f"{fingerprint_model(model, processor)}-{fingerprint_videos(records)}"
+    shot_embeds = embed_in_parts(model, processor, records, folder, batch_size, num_workers)
     topic_embeds = embed_captions(model, processor, list(task.topics.values()))
-    shot_ids = [record.video_id for record in task.shots.records]
-    return rank_shots(topic_embeds, shot_embeds, shot_ids, list(task.topics))
+    return rank_shots(topic_embeds, shot_embeds, [record.video_id for record in records], list(task.topics))
+
+
+def fingerprint_videos(records: Sequence[CaptionedVideo]) -> str:
+    """Sixteen digits that another list, order or file changes, as far as its name, size and date tell."""
+    digest = hashlib.sha256()
+    for record in records:
+        status = os.stat(record.video)
+        line = (record.video_id, os.path.realpath(record.video), status.st_size, status.st_mtime_ns)
+        digest.update(repr(line).encode())
+    return digest.hexdigest()[:16]
 
 
 def embed_in_parts(
@@ -115,7 +128,7 @@ def embed_in_parts(
         embeds = read_part(path, len(videos))
         if embeds is None:
             embeds = embed_videos(model, processor, videos, batch_size, num_workers)
-            partial = path.with_suffix(".partial")
+            partial = path.with_suffix(f".{os.getpid()}.partial")  # another process may embed the same shots
             save_file({"embeds": embeds.contiguous()}, partial)
             partial.replace(path)
         parts.append(embeds)

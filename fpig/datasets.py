@@ -15,7 +15,14 @@ from transformers import ProcessorMixin
 from fpig.annotations import PUBLISHED, PublishedDataset
 from fpig.annotations.published import hash_captions, hash_ids, read_published
 from fpig.annotations.tables import read_rows
-from fpig.annotations.videos import EMPTY, ON_MISSING, find_absent, find_unreadable, locate_videos
+from fpig.annotations.videos import (
+    EMPTY,
+    ON_MISSING,
+    explain_folders,
+    find_absent,
+    find_unreadable,
+    locate_videos,
+)
 from fpig.sampler import seed_generator
 from fpig.shapes import make_shapes
 
@@ -109,10 +116,11 @@ def load_split(
         their content.
 
     Raises:
-        FileNotFoundError: no such source, or videos that are not there (the message counts and names them).
+        FileNotFoundError: no such source, no folder for a published data set's videos, or videos that are
+            not there (the message counts and names them).
         ValueError: no rows, no such split, a column is missing, an empty caption, the same video in two
-            splits, or none that can be used; or a published data set with another number of videos or
-            captions than published, whose numbers could not be compared.
+            splits, two files for one, or none that can be used; or a published data set with another number
+            of videos or captions than published, whose numbers could not be compared.
     """
     name = str(source)
     if on_missing not in ON_MISSING:
@@ -133,16 +141,15 @@ def load_split(
 
 
 def _load_published(dataset: PublishedDataset, split: str | None, root: Path) -> CaptionedSplit:
-    """A split of a published data set, whether or not its videos are there."""
+    """A split of a published data set. The path of a video that is not there is empty."""
     annotated = read_published(dataset, root, split)
-    paths = locate_videos(root, (video.video_id for video in annotated))
+    if no_folder := explain_folders(root):
+        raise FileNotFoundError(no_folder)
+    paths, doubled = locate_videos(root, (video.video_id for video in annotated))
+    if doubled:
+        raise ValueError(doubled[0])
     records = [
-        CaptionedVideo(
-            video.video_id,
-            paths.get(video.video_id) or os.path.join(root, "videos", video.video_id),
-            video.captions,
-        )
-        for video in annotated
+        CaptionedVideo(video.video_id, paths.get(video.video_id, ""), video.captions) for video in annotated
     ]
     splits = list(dataset.splits.values()) if split is None else [dataset.splits[split]]
     protocols = {published.protocol for published in splits}
@@ -160,11 +167,11 @@ def _require_videos(loaded: CaptionedSplit) -> CaptionedSplit:
     videos = {record.video_id: record.video for record in loaded.records}
     absent = find_absent(videos)
     if absent:
-        names = [str(videos[video_id]) for video_id in absent]
+        names = [str(videos[video_id]) or video_id for video_id in absent]
         is_empty = any(reason.startswith(EMPTY) for reason in absent.values())
         raise FileNotFoundError(
             f"{len(absent)} of {len(videos)} videos of '{loaded.dataset}' are "
-            f"missing{' or empty' if is_empty else ''}: {_join_first(names)}; put them there, take them out "
+            f"missing{' or empty' if is_empty else ''}: {_join_first(names)}; add them, take them out "
             "of the annotations, or leave them out with `on_missing` 'skip'"
         )
     return loaded
@@ -246,7 +253,7 @@ class VideoCaptionDataset(Dataset):
         seed: Seed of the draws.
 
     Raises:
-        ValueError: no records, or another mode.
+        ValueError: no records, one without captions, or another mode.
     """
 
     def __init__(
@@ -259,6 +266,12 @@ class VideoCaptionDataset(Dataset):
     ) -> None:
         if not records:
             raise ValueError("`records` is empty but must hold at least one video; load another split")
+        for record in records:
+            if not record.captions:
+                raise ValueError(
+                    f"`records` has the video '{record.video_id}' without a caption but training needs one; "
+                    "load annotations with captions"
+                )
         if mode not in ("train", "test"):
             raise ValueError(f"`mode` is '{mode}' but must be 'train' or 'test'")
         self.records = records

@@ -27,7 +27,7 @@ class VideoBatch:
         frame_embeds: unit vectors of the frame tokens [B, T, D], in the joint space; no frames if B is 0.
         pseudo_query_embeds: unit vectors [B, D]; `None` for the baselines.
         selected_token_indices: positions of the selected patches among all tokens [B, K], best first; `None`
-            for the baselines.
+            for the baselines and for K = 0.
         summary_tokens: what the pseudo-query attends over [B, G + T, D], not normalised; `None` for the
             baselines.
     """
@@ -200,6 +200,7 @@ def embed_items(model: PreTrainedModel, items: list[tuple[int, torch.Tensor | Ex
         tokens = features.last_hidden_state[:, model.config.num_global_tokens :]
         frame_tokens = tokens.unflatten(1, (pixel_values.shape[1], -1))[:, :, 0]
         is_hybrid = features.pseudo_query is not None
+        summary_tokens = features.get("summary_tokens")  # which the code of older models does not give
         return VideoBatch(
             list(indices),
             to_unit_vectors(features.pooler_output),
@@ -207,8 +208,8 @@ def embed_items(model: PreTrainedModel, items: list[tuple[int, torch.Tensor | Ex
             errors,
             to_unit_vectors(frame_tokens),
             to_unit_vectors(features.pseudo_query) if is_hybrid else None,
-            features.selected_token_indices.cpu() if is_hybrid else None,
-            features.summary_tokens.float().cpu() if is_hybrid else None,
+            features.selected_token_indices.cpu() if is_hybrid and model.config.num_selected_tokens else None,
+            summary_tokens.float().cpu() if summary_tokens is not None else None,
         )
 
 

@@ -1,7 +1,6 @@
 """Text-to-video and video-to-text retrieval of captioned videos, each encoded once."""
 
 import platform
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,22 +10,13 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 from video_retrieval.embedding_ranking import rank_embeddings
-from video_retrieval.ranking import RetrievalRanks, summarize_ranks, summarize_retrieval
-from video_retrieval.rescoring import rank_with_dual_softmax, rank_with_query_bank
+from video_retrieval.ranking import RetrievalRanks, summarize_retrieval
 
 from fpig.avs_scoring import AvsResults
 from fpig.avs_search import AvsTask
 from fpig.datasets import CaptionedSplit, CaptionedVideo
-from fpig.embedding import (
-    VideoBatch,
-    compute_caption_features,
-    embed_captions,
-    embed_video_batches,
-    evaluation_mode,
-    require_readable,
-    to_unit_vectors,
-)
-from fpig.single_tower import check_interaction, rank_in_two_stages, rank_with_queries
+from fpig.embedding import compute_caption_features, embed_captions, to_unit_vectors
+from fpig.extra_measurements import ExtraMeasurements, embed_gallery, measure_extras
 
 PROTOCOL = {
     "t2v": "every caption is a query; rank of its video among all videos",
@@ -39,41 +29,7 @@ AVS_PROTOCOL = {
     "search": "every topic is a query; the 1,000 shots with the highest cosine are its list",
     "metrics": "extended inferred average precision, as NIST's sample_eval.pl computes it",
     "ties": "equal scores are sorted by shot id, from Z to A, as NIST's program sorts them",
-    "missing topics": "an error",
 }
-
-
-@dataclass(frozen=True)
-class ExtraMeasurements:
-    """
-    What is measured beside the headline numbers, each under a key of its own.
-
-    Attributes:
-        class_token: the video tower's class token, from the same pass.
-        query_interaction: every query in the place of the pseudo-query, as a single tower has it.
-        num_reranked: two-stage search: F-Pig ranks, real queries re-rank so many videos; `None` for no such.
-        dual_softmax: re-scoring that sees all test queries at once.
-        query_bank: other captions than the test's, whose scores normalise the gallery's; empty for none.
-    """
-
-    class_token: bool = False
-    query_interaction: bool = False
-    num_reranked: int | None = None
-    dual_softmax: bool = False
-    query_bank: Sequence[str] = ()
-
-    def check(self, model: PreTrainedModel) -> None:
-        """
-        Raises:
-            ValueError: the model has no class token, or no interaction, and its numbers are asked for.
-        """
-        if self.class_token and model.config.video_pooling == "mean":
-            raise ValueError(
-                "`video_pooling` is 'mean', and such a model has no class token; ask for it from a model "
-                "with 'pseudo_query' or 'class_token'"
-            )
-        if self.query_interaction or self.num_reranked is not None:
-            check_interaction(model)
 
 
 @dataclass(frozen=True)
@@ -132,61 +88,20 @@ def evaluate_retrieval(
     caption_video_indices = torch.repeat_interleave(num_captions)
     text_features = compute_caption_features(model, processor, captions)
     videos = [record.video for record in records]
-    batches = [
-        require_readable(batch)
-        for batch in embed_video_batches(model, processor, videos, batch_size, num_workers)
-    ]
+    gallery = embed_gallery(model, processor, videos, batch_size, num_workers, extras)
     text_embeds = to_unit_vectors(text_features)
-    video_embeds = torch.cat([batch.embeds for batch in batches])
-    ranks = rank_embeddings(text_embeds, video_embeds, caption_video_indices)
+    ranks = rank_embeddings(text_embeds, gallery.embeds, caption_video_indices)
     bank_embeds = embed_captions(model, processor, extras.query_bank) if extras.query_bank else None
-    with evaluation_mode(model):
-        measured = measure_extras(model, extras, text_features, batches, caption_video_indices, bank_embeds)
+    measured = measure_extras(model, extras, text_features, gallery, caption_video_indices, bank_embeds)
     return RetrievalResults(
         metrics=summarize_retrieval(ranks),
         extra_metrics=measured,
         ranks=ranks,
         text_embeds=text_embeds,
-        video_embeds=video_embeds,
+        video_embeds=gallery.embeds,
         captions=captions,
         caption_video_indices=caption_video_indices,
     )
-
-
-def measure_extras(
-    model: PreTrainedModel,
-    extras: ExtraMeasurements,
-    text_features: torch.Tensor,
-    batches: list[VideoBatch],
-    caption_video_indices: torch.Tensor,
-    bank_embeds: torch.Tensor | None,
-) -> dict[str, dict[str, float]]:
-    """The metrics of everything that `extras` asks for, by key."""
-    text_embeds = to_unit_vectors(text_features)
-    video_embeds = torch.cat([batch.embeds for batch in batches])
-    measured = {}
-    if extras.class_token:
-        class_tokens = torch.cat([batch.class_token_embeds for batch in batches])
-        ranks = rank_embeddings(text_embeds, class_tokens, caption_video_indices)
-        measured["class_token_metrics"] = summarize_retrieval(ranks)
-    if extras.query_interaction:
-        tokens = torch.cat([batch.summary_tokens for batch in batches])
-        ranks = rank_with_queries(model, text_features, tokens, caption_video_indices)
-        measured["query_interaction_metrics"] = summarize_retrieval(ranks)
-    if extras.num_reranked is not None:
-        tokens = torch.cat([batch.summary_tokens for batch in batches])
-        ranks = rank_in_two_stages(
-            model, text_features, video_embeds, tokens, caption_video_indices, extras.num_reranked
-        )
-        num_reranked = {"num_reranked": extras.num_reranked}
-        measured["two_stage_metrics"] = summarize_ranks(ranks, "t2v_") | num_reranked
-    if extras.dual_softmax:
-        ranks = rank_with_dual_softmax(text_embeds, video_embeds, caption_video_indices)
-        measured["dual_softmax_metrics"] = summarize_retrieval(ranks)
-    if bank_embeds is not None:
-        ranks = rank_with_query_bank(text_embeds, video_embeds, caption_video_indices, bank_embeds)
-        measured["query_bank_metrics"] = summarize_ranks(ranks.t2v, "t2v_") | {"bank_size": len(bank_embeds)}
-    return measured
 
 
 def cut_local_path(source: str) -> str:
@@ -211,18 +126,26 @@ def describe_results(results: RetrievalResults, split: CaptionedSplit) -> dict[s
     }
 
 
-def describe_search(results: AvsResults | None, year: str, task: AvsTask) -> dict[str, Any]:
+def describe_search(
+    results: AvsResults | None, year: str, task: AvsTask, missing_topics: str
+) -> dict[str, Any]:
     """As `describe_results`, of ad-hoc video search; `results` is `None` where there are no judgements."""
     description = {
         "dataset": year,
         "collection": task.shots.dataset,
         "num_topics": len(task.topics),
         **describe_gallery(task.shots),
-        "protocol": {"name": task.shots.protocol} | AVS_PROTOCOL,
+        "protocol": {"name": task.shots.protocol} | AVS_PROTOCOL | {"missing topics": missing_topics},
         **describe_moment(),
     }
     if results is not None:
-        description |= {"metrics": results.overall, "topics": results.topics}
+        description |= {
+            "metrics": results.overall,
+            "topics": results.topics,
+            "missing_topics": results.missing_topics,
+            "ignored_topics": results.ignored_topics,
+            "topic_shift": results.topic_shift,
+        }
     return description
 
 
@@ -233,7 +156,7 @@ def describe_gallery(split: CaptionedSplit) -> dict[str, Any]:
         "num_published_videos": split.published_size,
         "skipped_videos": dict(split.skipped),
         "id_checksum": split.id_checksum,
-        "caption_checksum": split.caption_checksum,
+        "caption_checksum": split.caption_checksum if any(r.captions for r in split.records) else None,
     }
 
 
@@ -247,7 +170,6 @@ def describe_moment() -> dict[str, Any]:
 
 
 __all__ = [
-    "ExtraMeasurements",
     "RetrievalResults",
     "cut_local_path",
     "describe_results",

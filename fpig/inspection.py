@@ -97,8 +97,7 @@ def locate_patches(
     vision = model.config.vision_config
     grid = vision.image_size // vision.patch_size
     is_selected = torch.zeros(num_frames, 1 + grid * grid, dtype=torch.bool)
-    positions = torch.tensor(selected_token_indices, dtype=torch.long) - model.config.num_global_tokens
-    is_selected.view(-1)[positions] = True
+    is_selected.view(-1)[torch.tensor(selected_token_indices) - model.config.num_global_tokens] = True
     return is_selected[:, 1:].unflatten(1, (grid, grid))
 
 

@@ -19,6 +19,8 @@ from fpig.training_record import TrainingClock, write_stage_record
 from modeling_fpig import FPigConfig, FPigModel
 from modeling_fpig.modeling_fpig import CLASS_EMBEDDING
 
+CLIP_FORM = ("mean", 1)  # the mean over one frame is CLIP
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -47,8 +49,9 @@ def plan_stages(
     """
     stages = []
     if not has_trained_towers:
-        # The mean over one frame is CLIP.
-        clip_config = FPigConfig(**config.to_dict() | {"video_pooling": "mean", "num_frames": 1})
+        video_pooling, num_frames = CLIP_FORM
+        clip_form = {"video_pooling": video_pooling, "num_frames": num_frames}
+        clip_config = FPigConfig(**config.to_dict() | clip_form)
         stages.append(Stage("towers", args.tower_epochs, args.tower_learning_rate, clip_config))
     if config.video_pooling == "pseudo_query":
         stages.append(Stage("generator", args.generator_epochs, args.generator_learning_rate, config, True))
@@ -72,9 +75,17 @@ def start_stage(stage: Stage, model: PreTrainedModel) -> PreTrainedModel:
     The model that `stage` trains, from the one that came out of the stage before.
 
     The towers start with random weights. From trained towers every method starts as it does from CLIP.
+
+    Raises:
+        ValueError: `model` has the towers of an older version of the recipe.
     """
     if get_form(model.config) == get_form(stage.config):
         return model
+    if stage.name != "towers" and get_form(model.config) != CLIP_FORM:
+        raise ValueError(
+            f"`video_pooling` of the towers is {model.config.video_pooling!r}, not 'mean' over one frame: "
+            "they are of another version; start the run again in another `--output_dir`"
+        )
     changed = FPigModel(stage.config)
     if stage.name != "towers":
         weights = model.state_dict()

@@ -18,7 +18,7 @@ from fpig.evaluation import cut_local_path
 from fpig.training_args import DataArguments, FPigTrainingArguments, ModelArguments
 
 if TYPE_CHECKING:
-    from fpig.datasets import CaptionedVideo
+    from fpig.datasets import CaptionedSplit
     from fpig.stages import Stage
     from fpig.trainer import FPigTrainer
 
@@ -185,7 +185,7 @@ def describe_settings(
 
 def describe_training(
     settings: tuple[ModelArguments, DataArguments, FPigTrainingArguments],
-    splits: "dict[str, list[CaptionedVideo]]",
+    splits: "dict[str, CaptionedSplit]",
     stage_dirs: Iterable[Path],
     config: PreTrainedConfig,
     processor: ProcessorMixin,
@@ -211,10 +211,12 @@ def describe_training(
         "language": "en" if data_args.dataset == "shapes" else None,
         "splits": {
             role: {
-                "num_videos": len(records),
-                "num_captions": sum(len(record.captions) for record in records),
+                "num_videos": len(split.records),
+                "num_captions": sum(len(record.captions) for record in split.records),
+                "num_published_videos": split.published_size,
+                "skipped_videos": dict(split.skipped),
             }
-            for role, records in splits.items()
+            for role, split in splits.items()
         },
         "settings": describe_settings(training_args, config, processor),
         "stages": stages,

@@ -23,8 +23,8 @@ class FPigVideoOutput(BaseModelOutputWithPooling):
     """
 
     pseudo_query: torch.FloatTensor | None = None
-    summary_tokens: torch.FloatTensor | None = None
     selected_token_indices: torch.LongTensor | None = None
+    summary_tokens: torch.FloatTensor | None = None
 
 
 @dataclass

@@ -13,6 +13,7 @@ import av
 from .frames_fpig import make_error
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
+MAX_BYTES = 256 << 20
 # Decoder → how the pictures begin that it reads.
 SIGNATURES = {
     "mjpeg": re.compile(rb"\xff\xd8\xff"),
@@ -47,16 +48,19 @@ def decode_image(path: str, name: str, max_pixels: int) -> av.VideoFrame:
     Decodes one picture of the video `name`.
 
     Raises:
-        VideoReadError: it is no file, damaged, larger than `max_pixels`, or of another kind.
+        VideoReadError: it is no file, damaged, larger than `max_pixels` or `MAX_BYTES`, or of another kind.
     """
     image = os.path.basename(path)
     if not os.path.isfile(path):  # a pipe would wait for ever
         raise make_error(name, f"its `{image}` is no file")
     with open(path, "rb") as file:
-        content = file.read()
-    decoders = [decoder for decoder, signature in SIGNATURES.items() if signature.match(content)]
-    if not decoders:
-        raise make_error(name, f"its `{image}` is empty, damaged or none of jpg, png, webp")
+        start = file.read(16)
+        decoders = [decoder for decoder, signature in SIGNATURES.items() if signature.match(start)]
+        if not decoders:
+            raise make_error(name, f"its `{image}` is empty, damaged or none of jpg, png, webp")
+        if os.fstat(file.fileno()).st_size > MAX_BYTES:
+            raise make_error(name, f"its `{image}` is too large: more than {MAX_BYTES >> 20} MiB")
+        content = start + file.read()
     context = av.CodecContext.create(decoders[0], "r")
     # Without "explode" the lost part of a picture that was cut short is grey.
     context.options = {"err_detect": "explode", "max_pixels": str(max_pixels)}

@@ -85,14 +85,17 @@ def fake_msrvtt(root: Path) -> list[str]:
 
 
 def fake_msvd(root: Path) -> list[str]:
-    """With the pickle; returns the ids."""
+    """With the pickle, and 21 to 81 captions a video; returns the ids."""
     ids = [f"-yt{number:04d}_1_9" for number in range(1970)]
     for name, part in (("train", ids[:1200]), ("val", ids[1200:1300]), ("test", ids[1300:])):
         write_lines(root / "annotations" / f"{name}_list.txt", part)
-    captions = {
-        video_id: [["words", "of", str(caption)] for caption in range(21 + number % 61)]
-        for number, video_id in enumerate(ids)
-    }
+    captions = {}
+    for part, total in ((ids[:1200], 48_774), (ids[1200:1300], 4290), (ids[1300:], 27_763)):
+        left = total - 21 * len(part)
+        for video_id in part:
+            more = min(60, left)
+            left -= more
+            captions[video_id] = [["words", "of", str(caption)] for caption in range(21 + more)]
     (root / "annotations" / "raw-captions.pkl").write_bytes(pickle.dumps(captions, protocol=2))
     return ids
 

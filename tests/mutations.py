@@ -223,8 +223,8 @@ INTERACTION = (
     Mutation(
         "interaction without the square root of the width",
         "modeling_fpig/interaction_fpig.py",
-        "self.v_proj(tokens))",
-        "self.v_proj(tokens), scale=1.0)",
+        "scaled_dot_product_attention(queries, keys, values)",
+        "scaled_dot_product_attention(queries, keys, values, scale=1.0)",
         "tests/test_golden.py::test_interaction",
     ),
     Mutation(
@@ -518,8 +518,8 @@ RUNS = (
     Mutation(
         "towers trained on whole clips",
         "fpig/stages.py",
-        '{"video_pooling": "mean", "num_frames": 1}',
-        '{"video_pooling": "mean"}',
+        'CLIP_FORM = ("mean", 1)',
+        'CLIP_FORM = ("mean", 4)',
         "tests/test_stages.py::test_stages_and_their_order",
     ),
     Mutation(
@@ -940,8 +940,8 @@ DEMO = (
     Mutation(
         "selected patches counted from the class token",
         "fpig/inspection.py",
-        "dtype=torch.long) - model.config.num_global_tokens",
-        "dtype=torch.long) - 1",
+        "torch.tensor(selected_token_indices) - model.config.num_global_tokens",
+        "torch.tensor(selected_token_indices) - 1",
         "tests/test_demo.py::test_selected_patches_are_found_again",
     ),
     Mutation(
@@ -1345,8 +1345,8 @@ ANNOTATIONS = (
     Mutation(
         "a video's captions in another order",
         "fpig/annotations/msrvtt.py",
-        'captions.setdefault(video_id, []).append(sentence["caption"])',
-        'captions.setdefault(video_id, []).insert(0, sentence["caption"])',
+        'captions.setdefault(sentence["video_id"], []).append(sentence["caption"])',
+        'captions.setdefault(sentence["video_id"], []).insert(0, sentence["caption"])',
         "tests/test_annotations.py::test_msrvtt_1k_training_videos_have_all_captions_of_the_json",
     ),
     Mutation(
@@ -1382,7 +1382,7 @@ ANNOTATIONS = (
         "fpig/annotations/msvd.py",
         'raise pickle.UnpicklingError(f"it names {module}.{name}, and only plain containers are read")',
         "return super().find_class(module, name)",
-        "tests/test_annotations_refused.py::test_malicious_pickles_run_nothing",
+        "tests/test_annotations_pickles.py::test_malicious_pickles_run_nothing",
     ),
     Mutation(
         "VATEX's Chinese captions",
@@ -1415,8 +1415,8 @@ ANNOTATIONS = (
     Mutation(
         "fewer captions than published pass",
         "fpig/annotations/published.py",
-        "elif number < lowest or (highest",
-        "elif (highest",
+        "if number < lowest or (highest",
+        "if (highest",
         "tests/test_annotations_refused.py::test_other_numbers_of_captions_than_published",
     ),
     Mutation(
@@ -1445,13 +1445,13 @@ ANNOTATIONS = (
         "fpig/annotations/videos.py",
         "stem if name not in wanted and suffix.lower() in VIDEO_SUFFIXES else name",
         "stem",
-        "tests/test_annotations_loading.py::test_files_are_found_by_whole_names",
+        "tests/test_annotations_videos.py::test_files_are_found_by_whole_names",
     ),
     Mutation(
-        "of two files for one video the last is taken",
-        "fpig/annotations/videos.py",
-        "            if video_id in found:\n",
-        "            if path in found:\n",
+        "of two files for one video the first is taken",
+        "fpig/datasets.py",
+        "        raise ValueError(doubled[0])\n",
+        "        pass\n",
         "tests/test_annotations_loading.py::test_two_files_of_one_video",
     ),
     Mutation(
@@ -1516,8 +1516,8 @@ SINGLE_TOWER_AND_SEARCH = (
     Mutation(
         "every query sees a video as the first query does",
         "fpig/single_tower.py",
-        "features = model.interaction(queries.expand(len(tokens), -1, -1), tokens)",
-        "features = model.interaction(queries[:, :1].expand(len(tokens), -1, -1), tokens)",
+        "features = model.interaction.attend(queries, keys, values)",
+        "features = model.interaction.attend(queries[:, :1], keys, values).expand(-1, queries.shape[1], -1)",
         "tests/test_single_tower.py::test_scores_are_those_of_single_pairs",
     ),
     Mutation(
@@ -1557,7 +1557,7 @@ SINGLE_TOWER_AND_SEARCH = (
     ),
     Mutation(
         "real queries score the class token's embedding",
-        "fpig/evaluation.py",
+        "fpig/extra_measurements.py",
         'measured["query_interaction_metrics"] = summarize_retrieval(ranks)',
         'measured["query_interaction_metrics"] = measured.get("class_token_metrics", {})',
         "tests/test_evaluation.py::test_extras_are_those_of_their_functions",
@@ -1572,9 +1572,30 @@ SINGLE_TOWER_AND_SEARCH = (
     Mutation(
         "embeddings of another model are taken for this one's",
         "fpig/avs_search.py",
+        'f"{fingerprint_model(model, processor)}-{fingerprint_videos(records)}"',
+        "fingerprint_videos(records)",
+        "tests/test_avs_search.py::test_embeddings_of_others_are_not_taken",
+    ),
+    Mutation(
+        "embeddings of another order of the shots are taken",
+        "fpig/avs_search.py",
+        'f"{fingerprint_model(model, processor)}-{fingerprint_videos(records)}"',
         'f"{fingerprint_model(model, processor)}-{task.shots.id_checksum}"',
-        "task.shots.id_checksum",
-        "tests/test_avs_search.py::test_shots_are_embedded_once",
+        "tests/test_avs_search.py::test_embeddings_of_others_are_not_taken",
+    ),
+    Mutation(
+        "equal videos don't tie in the last block of real queries",
+        "fpig/single_tower.py",
+        "(pad_block(part[columns]) for part in",
+        "(part[columns] for part in",
+        "tests/test_single_tower.py::test_equal_videos_tie_whatever_the_sizes",
+    ),
+    Mutation(
+        "a NaN of the second stage is the best rank",
+        "fpig/single_tower.py",
+        "        check_block(pair_scores.numpy())\n",
+        "",
+        "tests/test_single_tower.py::test_nan_is_refused_in_both",
     ),
     Mutation(
         "a damaged part ends the search",

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from fake_datasets import write_lines, write_rows, write_sentences
+from fake_datasets import write_lines, write_msvd, write_rows, write_sentences
 
 from fpig.annotations import PUBLISHED
 from fpig.annotations.msvd import read_caption_lists, read_pickled_captions
@@ -49,6 +49,21 @@ def test_published_sizes():
         "v3c1": (1_082_659,),
         "v3c2": (1_425_454,),
     }
+    captions = {
+        name: [(split.min_captions, split.max_captions) for split in dataset.splits.values()]
+        for name, dataset in PUBLISHED.items()
+    }
+    assert captions == {
+        "msrvtt1k": [(20, 20), (1, 1)],
+        "msrvtt3k": [(20, 20)] * 3,
+        "msvd": [(1, None), (1, None), (21, 81)],
+        "vatex": [(10, 10)] * 3,
+        "didemo": [(1, 1)] * 3,
+        "v3c1": [(0, 0)],
+        "v3c2": [(0, 0)],
+    }
+    totals = [split.num_captions for split in PUBLISHED["msvd"].splits.values()]
+    assert totals == [(48_774,), (4290,), (27_763, 27_768)]
     assert list(PUBLISHED["msrvtt1k"].splits) == ["train", "test"]
     for name in ("msrvtt3k", "msvd", "vatex", "didemo"):
         assert list(PUBLISHED[name].splits) == ["train", "validation", "test"]
@@ -142,6 +157,22 @@ def test_folder_annotations_and_marks_of_spreadsheets(tmp_path):
         "\ufeff" + text.replace("\n", "\r\n"), newline=""
     )
     assert read("msrvtt1k", "test", tmp_path) == read("msrvtt1k", "test")
+    write_msvd(tmp_path, {"a": ["x"]}, test=["a"])
+    for name in ("test_list.txt", "captions_msvd.json"):
+        (tmp_path / name).write_text("\ufeff" + (tmp_path / name).read_text(), encoding="utf-8")
+    assert read("msvd", "test", tmp_path) == {"a": ("x",)}
+
+
+def test_white_space_around_values_of_tables_goes(tmp_path):
+    rows = [[" video1", "a man "], ["video1 ", " a dog"]]
+    write_rows(tmp_path / "MSRVTT_JSFUSION_test.csv", ["video_id", "sentence"], rows)
+    assert read("msrvtt1k", "test", tmp_path) == {"video1": ("a man", "a dog")}
+
+
+def test_clips_go_by_their_names_without_folders(tmp_path):
+    lines = ['{"clip_id": "videos/a.mov", "text": ["x"]}', '{"clip_id": "../../b.mov", "text": ["y"]}']
+    write_lines(tmp_path / "test.jsonl", lines)
+    assert read("didemo", "test", tmp_path) == {"a.mov": ("x",), "b.mov": ("y",)}
 
 
 # MSVD
@@ -246,8 +277,14 @@ def test_years_of_ad_hoc_video_search():
         "tv22": ("v3c2", range(701, 731)),
         "tv23": ("v3c2", range(731, 751)),
     }
-    assert AVS_YEARS["tv21"].topics_name == "tv21.avs.txt"
-    assert AVS_YEARS["tv21"].qrels_name == "avs.qrels.tv21"
+    names = {year: (avs.topics_name, avs.qrels_name) for year, avs in AVS_YEARS.items()}
+    assert names == {
+        "tv19": ("tv19.avs.txt", "avs.qrels.tv19"),
+        "tv20": ("tv20.avs.txt", "avs.qrels.tv20"),
+        "tv21": ("tv21.avs.txt", "avs.qrels.tv21"),
+        "tv22": ("tv22.avs.txt", "avs.qrels.tv22"),
+        "tv23": ("tv23.avs.txt", "avs.qrels.tv23"),
+    }
     assert {avs.collection for avs in AVS_YEARS.values()} <= set(PUBLISHED)
 
 

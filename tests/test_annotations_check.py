@@ -91,6 +91,8 @@ def test_msvd_with_every_video_decoded(check, tmp_path, clip):
     assert get_row(printed, "videos empty") == ["1", "0", "0"]
     assert get_row(printed, "videos unreadable") == ["1", "0", "0"]
     assert get_row(printed, "captions a video") == ["21 to 81"] * 3
+    assert get_row(printed, "captions") == ["48,774", "4,290", "27,763"]
+    assert "Not as published" not in printed
     listed = [line.split("\t") for line in (tmp_path / "list.txt").read_text().splitlines()]
     assert [(split, video_id) for split, video_id, _ in listed] == [
         ("train", video_id) for video_id in ids[:5]
@@ -187,6 +189,21 @@ def test_problems_of_one_split_leave_the_others_in_the_table(check, tmp_path):
     assert "`split` 'test' has the video 'video9770' (row 1 of " in check("msrvtt1k", tmp_path)[1]
 
 
+def test_doubled_videos_and_missing_folders_are_problems_beside_the_table(check, tmp_path, clip):
+    shutil.copytree(EXCERPTS / "msvd", tmp_path, dirs_exist_ok=True)
+    arguments = ("msvd", tmp_path, "--split", "test", "--no_decode", "--on_missing", "skip")
+    status, printed = check(*arguments)
+    assert (status, get_row(printed, "videos missing")) == (1, ["3"])
+    assert f"  `{tmp_path}` has neither a folder `videos` nor a folder `frames`" in printed
+    names = ("eyhzdC936uk_15_27", "f-24IxG9ijw_25_40")
+    link_videos(tmp_path, [f"{name}{suffix}" for name in names for suffix in (".avi", ".mp4")], clip)
+    status, printed = check(*arguments)
+    assert (status, get_row(printed, "videos found")) == (1, ["2"])
+    assert "neither a folder" not in printed
+    for name in names:
+        assert f"  `{name}` has two videos, {tmp_path / 'videos' / name}.avi and " in printed
+
+
 def test_report_as_json(check, tmp_path):
     shutil.copytree(EXCERPTS / "didemo", tmp_path, dirs_exist_ok=True)
     status, printed = check("didemo", tmp_path, "--json", "--no_decode")
@@ -196,7 +213,7 @@ def test_report_as_json(check, tmp_path):
     assert (test["num_published"], test["num_annotated"], test["num_found"]) == (1004, 3, 0)
     assert test["num_unreadable"] is None
     assert list(test["unusable"].values()) == ["missing"] * 3
-    assert len(report["problems"]) == 3, "two splits without files, one of another size"
+    assert len(report["problems"]) == 4, "two splits without files, one of another size, no folder for videos"
 
 
 # The command

@@ -1,7 +1,6 @@
 """`load_split`: published data sets through the same door, and videos that are missing or can't be read."""
 
 import logging
-import os
 import shutil
 from dataclasses import replace
 
@@ -12,8 +11,8 @@ from toys import write_clip
 
 from fpig.annotations import PUBLISHED
 from fpig.annotations.published import hash_captions, hash_ids
-from fpig.annotations.videos import find_absent, find_unreadable, locate_videos
-from fpig.datasets import load_captioned_videos, load_split
+from fpig.annotations.videos import find_absent, find_unreadable
+from fpig.datasets import CaptionedVideo, VideoCaptionDataset, load_captioned_videos, load_split
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +26,7 @@ def msvd(tmp_path, clip, monkeypatch):
     dataset = PUBLISHED["msvd"]
     sizes = {"train": 2, "validation": 1, "test": 3}
     splits = {
-        split: replace(dataset.splits[split], num_videos=size, min_captions=1)
+        split: replace(dataset.splits[split], num_videos=size, min_captions=1, num_captions=())
         for split, size in sizes.items()
     }
     monkeypatch.setitem(PUBLISHED, "msvd", replace(dataset, splits=splits))
@@ -66,6 +65,9 @@ def test_published_root_is_a_folder_of_data_by_default(msvd, monkeypatch, tmp_pa
     (folder / "data").mkdir()
     (folder / "data" / "msvd").symlink_to(msvd)
     assert load_captioned_videos("msvd", "test") == load_split("msvd", "test", "data/msvd").records
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.chdir(msvd)
+    assert len(load_split("msvd", "test", "~/data/msvd").records) == 3
 
 
 def test_all_splits_of_a_published_data_set(msvd):
@@ -103,28 +105,6 @@ def test_folders_of_pictures_are_videos(msvd):
     ]
 
 
-# Where videos lie
-
-
-def test_files_are_found_by_whole_names(tmp_path):
-    """Ids with suffixes, one of them a bare dot; and without; in subfolders too."""
-    names = ["a.mov", "b.", "sub/c..mp4", "sub/deep/d.mov.MP4", "e.mp4", "f.txt", "g", ".mp4", "h.x.webm"]
-    for name in names:
-        (tmp_path / "videos" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "videos" / name).touch()
-    ids = ["a.mov", "b.", "c.", "d.mov", "e", "f", "h.x", "a", "b", "c", "e.mov"]
-    found = locate_videos(tmp_path, ids)
-    assert {video_id: os.path.relpath(path, tmp_path / "videos") for video_id, path in found.items()} == {
-        "a.mov": "a.mov",
-        "b.": "b.",
-        "c.": "sub/c..mp4",
-        "d.mov": "sub/deep/d.mov.MP4",
-        "e": "e.mp4",
-        "h.x": "h.x.webm",
-    }
-    assert locate_videos(tmp_path / "nowhere", ids) == {}
-
-
 def test_two_files_of_one_video(msvd, clip):
     (msvd / "videos" / "more").mkdir()
     shutil.copy(clip, msvd / "videos" / "more" / "c.mp4")
@@ -133,6 +113,29 @@ def test_two_files_of_one_video(msvd, clip):
     ):
         load_split("msvd", "test", msvd)
     assert len(load_split("msvd", "train", msvd).records) == 2
+
+
+def test_no_folder_for_videos(msvd):
+    (msvd / "videos").rename(msvd / "clips")
+    for on_missing in ("raise", "skip"):
+        message = "` has neither a folder `videos` nor a folder `frames`, .* put the videos into `videos`, or"
+        with pytest.raises(FileNotFoundError, match=message):
+            load_split("msvd", "test", msvd, on_missing)
+    (msvd / "frames").mkdir()
+    with pytest.raises(FileNotFoundError, match="3 of 3 videos of 'msvd' are missing: e, c, d;"):
+        load_split("msvd", "test", msvd)
+
+
+def test_a_missing_video_is_not_looked_for_elsewhere(msvd, monkeypatch):
+    """Ids are names of files, in the folder of the videos alone."""
+    write_msvd(msvd, dict.fromkeys(["a.avi", "/etc/passwd"], ["x"]), train=["a.avi", "/etc/passwd"])
+    for on_missing in ("raise", "skip"):
+        with pytest.raises(ValueError, match="line 2 of .* has the video '/etc/passwd' but an id must be"):
+            load_split("msvd", "train", msvd, on_missing)
+    write_msvd(msvd, dict.fromkeys(["a.avi", "test_list.txt"], ["x"]), train=["a.avi", "test_list.txt"])
+    monkeypatch.chdir(msvd)
+    loaded = load_split("msvd", "train", msvd, "skip")
+    assert (get_ids(loaded), loaded.skipped) == (["a.avi"], {"test_list.txt": "missing"})
 
 
 # What is missing
@@ -147,13 +150,11 @@ def damage(msvd):
 
 def test_missing_videos_are_counted_and_named(msvd):
     (msvd / "videos" / "c.avi").unlink()
-    message = r"1 of 3 videos of 'msvd' are missing: .*videos/c; put them there, .* with `on_missing` 'skip'"
+    message = r"1 of 3 videos of 'msvd' are missing: c; add them, .* with `on_missing` 'skip'"
     with pytest.raises(FileNotFoundError, match=message):
         load_split("msvd", "test", msvd)
     (msvd / "videos" / "d.avi").write_bytes(b"")
-    with pytest.raises(
-        FileNotFoundError, match=r"2 of 3 .* are missing or empty: .*videos/c, .*videos/d.avi;"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"2 of 3 .* are missing or empty: c, .*videos/d.avi;"):
         load_split("msvd", "test", msvd)
 
 
@@ -202,30 +203,6 @@ def test_skipping_in_tables_and_embedded_videos(tmp_path, clip):
     assert list(find_unreadable({"inside": b"no video", "fine": clip.read_bytes()})) == ["inside"]
 
 
-def test_many_videos_are_decoded_in_processes_with_a_progress_bar(tmp_path, clip, capsys):
-    videos = {}
-    for number in range(150):
-        path = tmp_path / f"{number}.mp4"
-        os.link(clip, path) if number % 50 else path.write_bytes(b"no video")
-        videos[str(number)] = str(path)
-    assert list(find_unreadable(videos)) == ["0", "50", "100"]
-    assert "Opening videos: 100%" in capsys.readouterr().err
-    assert find_unreadable({"0": videos["0"]}).keys() == {"0"}
-    assert capsys.readouterr().err == ""
-
-
-def die(items):
-    os._exit(9)
-
-
-def test_killed_processes_end_in_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("fpig.annotations.videos._try_videos", die)
-    with pytest.raises(
-        OSError, match="a process that decoded videos was killed, after 0 of 99 or soon later"
-    ):
-        find_unreadable({str(number): "any" for number in range(99)})
-
-
 # What it refuses
 
 
@@ -238,6 +215,13 @@ def test_bad_arguments(msvd, tmp_path):
         load_split("clips.csv", root=tmp_path)
     with pytest.raises(ValueError, match="`split` is 'val' but 'msvd' has only train, validation, test"):
         load_split("msvd", "val", msvd)
+
+
+def test_videos_without_captions_are_not_trained_on():
+    """Such as the shots of v3c1."""
+    records = [CaptionedVideo("a", "a.mp4", ("x",)), CaptionedVideo("shot00001_1", "b.mp4", ())]
+    with pytest.raises(ValueError, match="`records` has the video 'shot00001_1' without a caption but train"):
+        VideoCaptionDataset(records, None, num_frames=2)
 
 
 def test_other_sizes_than_published_are_refused_whatever_is_missing(msvd):

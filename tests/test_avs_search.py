@@ -88,6 +88,8 @@ def test_script_writes_the_run_and_its_scores(release, model, processor, root, r
     assert (results["num_topics"], results["num_videos"]) == (20, NUM_SHOTS)
     assert results["protocol"]["name"] == "ad-hoc video search"
     assert set(results["protocol"]) == {"name", "search", "metrics", "ties", "missing topics"}
+    assert (results["missing_topics"], results["topic_shift"]) == ([], 1000)
+    assert results["caption_checksum"] is None
     assert len(results["id_checksum"]) == 16
     assert f"{expected.overall['infAP']:.4f}" in printed
     assert "20 topics, 6 shots" in printed
@@ -130,14 +132,70 @@ def test_shots_are_embedded_once(model, processor, root, tmp_path, monkeypatch):
     assert embedded == SHOTS[:4]
     assert load_file(parts[1])["embeds"].shape == (2, 40)
 
+
+def test_embeddings_of_others_are_not_taken(model, processor, root, tmp_path):
+    """Another order of the list, another file under the same name, another model."""
+    folder = tmp_path / "collection"
+    (folder / "videos").mkdir(parents=True)
+    for name in ("v3c1.txt", "tv21.avs.txt"):
+        (folder / name).write_text((root / name).read_text())
+    for shot in SHOTS:
+        (folder / "videos" / f"{shot}.mp4").write_bytes((root / "videos" / f"{shot}.mp4").read_bytes())
+    expected = search_shots(model, processor, load_task("tv21", folder, "raise"), tmp_path / "kept")
+    (folder / "v3c1.txt").write_text("".join(f"{shot}\n" for shot in reversed(SHOTS)))
+    task = load_task("tv21", folder, "raise")
+    assert search_shots(model, processor, task, tmp_path / "kept") == expected
+
+    write_clip(folder / "videos" / f"{SHOTS[0]}.mp4", seed=77)
+    changed = search_shots(model, processor, task, tmp_path / "kept")
+    assert changed == search_shots(model, processor, task, tmp_path / "fresh") != expected
+
     with torch.no_grad():
         model.visual_projection.weight[0, 0] += 1
     try:
-        search_shots(model, processor, task, tmp_path)
+        search_shots(model, processor, task, tmp_path / "kept")
     finally:
         with torch.no_grad():
             model.visual_projection.weight[0, 0] -= 1
-    assert len(list(tmp_path.iterdir())) == 2  # another model has a folder of its own
+    assert len(list((tmp_path / "kept").iterdir())) == 4
+
+
+def test_run_is_kept_when_the_judgements_have_more_topics(release, root, run_eval, tmp_path):
+    folder = tmp_path / "collection"
+    folder.mkdir()
+    (folder / "videos").symlink_to(root / "videos")
+    for name in ("v3c1.txt", "tv21.avs.txt"):
+        (folder / name).write_text((root / name).read_text())
+    (folder / "avs.qrels.tv21").write_text((root / "avs.qrels.tv21").read_text() + f"1591 0 {SHOTS[0]} 1 1\n")
+    arguments = ("--model", release, "--dataset", "tv21", "--data_root", folder, "--output_dir", "out")
+    with pytest.raises(SystemExit, match=r"error: `run` lacks 1 of the 21 topics of the qrels \(1591\)"):
+        run_eval(*arguments)
+    assert len(read_run(tmp_path / "out" / "run.txt")) == 20
+    run_eval(*arguments, "--missing_topics", "zero")
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["missing_topics"] == ["1591"]
+    assert results["protocol"]["missing topics"] == "zero"
+    (folder / "avs.qrels.tv21").write_text(f"591 0 {SHOTS[0]} 1 1\n")
+    with pytest.raises(ValueError, match="`run` has the topics 661, .* and the qrels 591: none in common"):
+        load_task("tv21", folder, "raise")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--class_token", "`class_token` is True"),
+        ("--split=train", "`split` is 'train'"),
+        ("--interaction=query", "`interaction` is 'query'"),
+        ("--rerank=5", "`rerank` is 5"),
+        ("--dual_softmax", "`dual_softmax` is True"),
+        ("--query_bank=train", "`query_bank` is 'train'"),
+    ],
+)
+def test_options_without_a_meaning_are_refused(release, root, run_eval, option, message):
+    with pytest.raises(
+        SystemExit, match=f"error: {message}, which has no meaning for tv21, a list of topics"
+    ):
+        run_eval("--model", release, "--dataset", "tv21", "--data_root", root, option)
 
 
 def test_topics_of_another_year_are_refused(root, tmp_path):

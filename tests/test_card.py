@@ -51,7 +51,7 @@ def results(model, processor, tmp_path_factory):
     args = FPigTrainingArguments(output_dir=str(folder / "out"), use_cpu=True, seed=9, weight_decay=0.3)
     training = describe_training(
         (ModelArguments(), DataArguments(dataset="toys"), args),
-        {"train": records, "test": records[:4]},
+        {name: CaptionedSplit("toys", name, records[:end]) for name, end in (("train", 7), ("test", 4))},
         [folder / "generator", folder / "joint"],
         model.config,
         processor,

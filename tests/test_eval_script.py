@@ -14,7 +14,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from toys import make_records
 
-from fpig.evaluation import ExtraMeasurements, evaluate_retrieval
+from fpig.evaluation import evaluate_retrieval
+from fpig.extra_measurements import ExtraMeasurements
 from fpig.figures import (
     RIGHT_COLOR,
     WRONG_COLOR,
@@ -76,6 +77,47 @@ def test_script_measures_what_the_library_does(model, processor, records, result
     expected = [f"{class_token_metrics[f'v2t_{column}']:.1f}" for column in columns]
     assert lines[7].split()[5:-1] == expected
     assert lines[7].startswith("class token, video → text  ")
+
+
+def test_script_measures_every_extra(model, processor, records, folder, tmp_path):
+    model.save_pretrained(tmp_path / "toy")
+    processor.save_pretrained(tmp_path / "toy")
+    bank = [{"video": "0.mp4", "caption": ["a red bar", "two balls"], "split": "train"}]
+    rows = [{"video": r.video_id, "caption": list(r.captions), "split": "test"} for r in records[1:]]
+    source = folder / "with_bank.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in bank + rows))
+    options = ("--interaction", "query", "--rerank", 3, "--dual_softmax", "--query_bank", "train")
+    arguments = ("--model", "toy", "--dataset", source, "--no_figure", *options)
+    done = run_script(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    extras = ExtraMeasurements(
+        query_interaction=True,
+        num_reranked=3,
+        dual_softmax=True,
+        query_bank=("a red bar", "two balls"),
+        query_bank_name="train",
+    )
+    expected = evaluate_retrieval(model, processor, records[1:], extras=extras)
+    (path,) = tmp_path.glob("outputs/evaluation/*/results.json")
+    description = json.loads(path.read_text())
+    assert description["metrics"] == expected.metrics
+    assert {key: description[key] for key in expected.extra_metrics} == expected.extra_metrics
+    assert set(expected.extra_metrics) == {
+        *("query_interaction_metrics", "two_stage_metrics", "dual_softmax_metrics", "query_bank_metrics")
+    }
+    directions = ("text → video", "video → text", "video → text, caption pool")
+    names = [line.split("  ")[0] for line in done.stdout.splitlines()]
+    assert names[3:14] == [
+        *directions,
+        *(f"real query, {direction}" for direction in directions),
+        "two stages, text → video",
+        *(f"dual softmax, {direction}" for direction in directions),
+        "query bank, text → video",
+    ]
+
+    done = run_script(*arguments[:-1], "test", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "`query_bank` is 'test', the split that is measured; pass another" in done.stderr
 
 
 @pytest.mark.parametrize(

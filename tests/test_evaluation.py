@@ -12,12 +12,18 @@ from video_retrieval.rescoring import rank_with_dual_softmax, rank_with_query_ba
 
 from fpig.annotations.published import hash_ids
 from fpig.datasets import CaptionedSplit
-from fpig.evaluation import ExtraMeasurements, describe_results, evaluate_retrieval
-from fpig.single_tower import rank_in_two_stages, rank_with_queries
+from fpig.evaluation import describe_results, evaluate_retrieval
+from fpig.extra_measurements import ExtraMeasurements
+from fpig.single_tower import project_videos, rank_in_two_stages, rank_with_queries
 
 BANK = ("a red bar", "a blue square blinks", "something else")
 ALL_EXTRAS = ExtraMeasurements(
-    class_token=True, query_interaction=True, num_reranked=3, dual_softmax=True, query_bank=BANK
+    class_token=True,
+    query_interaction=True,
+    num_reranked=3,
+    dual_softmax=True,
+    query_bank=BANK,
+    query_bank_name="train",
 )
 
 
@@ -71,22 +77,29 @@ def test_extras_are_those_of_their_functions(model, processor, records, results)
     """Each under its own key, and none of them the headline."""
     pixel_values = processor(videos=[record.video for record in records], return_tensors="pt")
     with torch.no_grad():
-        tokens = model.get_video_features(**pixel_values).summary_tokens
+        videos = project_videos(model, model.get_video_features(**pixel_values).summary_tokens)
         tokens_of_text = processor(text=results.captions, return_tensors="pt")
         features = model.get_text_features(**tokens_of_text).pooler_output
         bank_embeds = model.encode_text(**processor(text=list(BANK), return_tensors="pt"))
     indices = results.caption_video_indices
     embeds = (results.text_embeds, results.video_embeds, indices)
     measured = results.extra_metrics
-    expected = summarize_retrieval(rank_with_queries(model, features, tokens, indices))
+    expected = summarize_retrieval(rank_with_queries(model, features, videos, indices))
     assert measured["query_interaction_metrics"] == expected != results.metrics
-    two_stages = rank_in_two_stages(model, features, results.video_embeds, tokens, indices, 3)
+    two_stages = rank_in_two_stages(model, features, results.video_embeds, videos, indices, 3)
     expected = summarize_ranks(two_stages, "t2v_") | {"num_reranked": 3}
     assert measured["two_stage_metrics"] == expected
     assert expected["t2v_MnR"] != results.metrics["t2v_MnR"]
-    assert measured["dual_softmax_metrics"] == summarize_retrieval(rank_with_dual_softmax(*embeds))
-    expected = summarize_ranks(rank_with_query_bank(*embeds, bank_embeds).t2v, "t2v_") | {"bank_size": 3}
-    assert measured["query_bank_metrics"] == expected
+    expected = summarize_retrieval(rank_with_dual_softmax(*embeds)) | {"temperature": 100.0}
+    assert measured["dual_softmax_metrics"] == expected
+    ranks = rank_with_query_bank(*embeds, bank_embeds)
+    expected = {
+        "num_rescored_queries": ranks.is_rescored.sum(),
+        "beta": 20.0,
+        "bank": "train",
+        "bank_size": 3,
+    }
+    assert measured["query_bank_metrics"] == summarize_ranks(ranks.t2v, "t2v_") | expected
     assert results.metrics == evaluate_retrieval(model, processor, records).metrics
 
 
@@ -100,6 +113,7 @@ def test_extras_are_those_of_their_functions(model, processor, records, results)
             "`video_pooling` is 'class_token' and",
         ),
         ("mean", {"num_reranked": 3}, "real queries need a model with an interaction"),
+        ("pseudo_query", {"num_reranked": 0}, "`num_reranked` is 0; re-rank at least 1 video"),
     ],
 )
 def test_extras_that_a_model_has_not_are_refused_before_any_work(processor, pooling, extras, message):

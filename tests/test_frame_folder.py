@@ -150,6 +150,18 @@ def test_huge_pictures_are_refused(tmp_path):
         read_all(tmp_path)
 
 
+def test_pictures_of_many_bytes_are_not_read(tmp_path):
+    """Files with a hole, so that they take no room on the disk: one begins as a picture, one doesn't."""
+    for name, start, message in (
+        ("0.png", b"\x89PNG\r\n\x1a\n", r"its `0\.png` is too large: more than 256 MiB"),
+        ("1.png", b"", r"its `1\.png` is empty, damaged or none of jpg, png, webp"),
+    ):
+        (tmp_path / name).write_bytes(start)
+        os.truncate(tmp_path / name, 1 << 40)
+        with pytest.raises(VideoReadError, match=message):
+            read_frames(str(tmp_path), lambda num_available: [num_available - 1])
+
+
 @pytest.mark.parametrize(
     "content", [b"#EXTM3U\n#EXTINF:3.0,\n{clip}\n", b"<svg><image href='{clip}'/></svg>"]
 )

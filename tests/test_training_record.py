@@ -11,6 +11,7 @@ import torch
 from conftest import make_config
 from toys import make_model, make_records
 
+from fpig.datasets import CaptionedSplit
 from fpig.settings import get_stages_dir
 from fpig.stages import Stage, run_stage
 from fpig.training_args import DataArguments, FPigTrainingArguments, ModelArguments
@@ -219,7 +220,10 @@ def describe(make_args, processor, records, stage_dirs, **overrides):
         DataArguments(**overrides.get("data", {})),
         make_args(),
     )
-    splits = {"train": records, "test": records[:2]}
+    splits = {
+        "train": CaptionedSplit("toys", "train", records, {"gone.mp4": "missing"}, 6),
+        "test": CaptionedSplit("toys", "test", records[:2]),
+    }
     model_overrides = overrides.get("config", {})
     config = make_model(processor, **model_overrides).config
     return describe_training(groups, splits, stage_dirs, config, processor)
@@ -229,9 +233,11 @@ def test_training_is_described(make_args, processor, records, stage_dirs):
     training = describe(make_args, processor, records, stage_dirs)
     assert training["start"] == "random weights"
     assert (training["dataset"], training["language"]) == ("shapes", "en")
+    published = {"num_published_videos": 6, "skipped_videos": {"gone.mp4": "missing"}}
+    unpublished = {"num_published_videos": None, "skipped_videos": {}}
     assert training["splits"] == {
-        "train": {"num_videos": 5, "num_captions": 9},
-        "test": {"num_videos": 2, "num_captions": 3},
+        "train": {"num_videos": 5, "num_captions": 9} | published,
+        "test": {"num_videos": 2, "num_captions": 3} | unpublished,
     }
     assert [stage["name"] for stage in training["stages"]] == ["generator", "joint"]
     assert (training["seconds"], training["hours"]) == (180, 0.05)

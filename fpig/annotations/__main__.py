@@ -53,7 +53,7 @@ def check(options: argparse.Namespace) -> bool:
 
     Raises:
         OSError: no such folder, none of the annotations is in it, or the list can't be written.
-        ValueError: no such data set or split, or two files for one video.
+        ValueError: no such data set or split.
     """
     if options.name not in PUBLISHED:
         raise ValueError(f"`NAME` is '{options.name}' but must be one of {', '.join(PUBLISHED)}")

@@ -7,6 +7,7 @@ from typing import Any
 from fpig.annotations.published import (
     AnnotatedVideo,
     PublishedDataset,
+    PublishedSplit,
     count_of_published,
     describe_deviations,
     describe_range,
@@ -15,7 +16,14 @@ from fpig.annotations.published import (
     hash_ids,
     read_split,
 )
-from fpig.annotations.videos import EMPTY, MISSING, find_absent, find_unreadable, locate_videos
+from fpig.annotations.videos import (
+    EMPTY,
+    MISSING,
+    explain_folders,
+    find_absent,
+    find_unreadable,
+    locate_videos,
+)
 
 NUM_LISTED = 10
 
@@ -34,7 +42,8 @@ def check_dataset(
 
     Returns:
         Plain values: `dataset`, `root`, `problems` (messages: annotations that can't be read or differ from
-        what is published) and `splits`, name → counts, checksums and the videos that can't be used.
+        what is published, several files for one video, no folder for videos) and `splits`, name → counts,
+        checksums and the videos that can't be used.
 
     Raises:
         FileNotFoundError: no such folder, or none of the annotations is in it.
@@ -55,29 +64,31 @@ def check_dataset(
     if len(missing) == len(names):
         raise missing[0]
     problems += find_leaks(videos_by_split)
+    if no_folder := explain_folders(root):
+        problems.append(no_folder)
+    splits = {}
+    for name, videos in videos_by_split.items():
+        paths, doubled = locate_videos(root, (video.video_id for video in videos))
+        problems += doubled
+        splits[name] = _check_videos(dataset.splits[name], videos, paths, with_decoding)
     return {
         "dataset": dataset.name,
         "root": str(root),
         "problems": problems,
-        "splits": {
-            name: _check_videos(dataset, root, name, videos, with_decoding)
-            for name, videos in videos_by_split.items()
-        },
+        "splits": splits,
     }
 
 
 def _check_videos(
-    dataset: PublishedDataset, root: Path, split: str, videos: list[AnnotatedVideo], with_decoding: bool
+    published: PublishedSplit, videos: list[AnnotatedVideo], paths: Mapping[str, str], with_decoding: bool
 ) -> dict[str, Any]:
     """The counts of one split."""
     ids = [video.video_id for video in videos]
-    paths = locate_videos(root, ids)
     reasons = {video_id: MISSING for video_id in ids if video_id not in paths} | find_absent(paths)
     present = {video_id: path for video_id, path in paths.items() if video_id not in reasons}
     unreadable = find_unreadable(present) if with_decoding else {}
     reasons |= unreadable
     num_captions = [len(video.captions) for video in videos]
-    published = dataset.splits[split]
     num_missing = sum(reason == MISSING for reason in reasons.values())
     return {
         "protocol": published.protocol,

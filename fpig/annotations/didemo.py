@@ -5,25 +5,31 @@ video, in the order of the file, joined by spaces.
 Annotations in ROOT or ROOT/annotations, the first form whose files are all there:
 
 1. LisaAnne's `train_data.json`, `val_data.json` and `test_data.json`, a list of descriptions each, with
-   `train_list.txt`, `val_list.txt` and `test_list.txt`, which say the videos that are kept;
+   `train_list.txt`, `val_list.txt` and `test_list.txt`, which say the videos that are kept, an id a line;
 2. CLIP-ViP's `train.jsonl`, `val.jsonl` and `test.jsonl`, with a line `{"clip_id": …, "text": descriptions}`
    a video.
 
 Ids are file names with their suffix, and one ends in a bare dot; nothing of them is cut off. Videos:
 ROOT/videos/ID, or transcoded with another suffix after the first, as ROOT/videos/ID.mp4, in any subfolder
-too; or a folder of pictures ROOT/frames/ID. The descriptions are of the first 30 seconds: cut longer files.
+too; or a folder of pictures ROOT/frames/ID.
+
+Cut the videos: the descriptions are of the first 30 seconds, and other projects take their frames from
+seconds 0 to 31 alone. The files from Flickr may be longer; nothing here cuts them or warns of them, and
+numbers measured on them can't be compared with published ones.
 """
 
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from fpig.annotations.files import find_file, read_json, report_missing
 from fpig.annotations.msrvtt import read_clips
-from fpig.annotations.msvd import LISTS, read_listed
-from fpig.annotations.published import AnnotatedVideo, PublishedDataset, PublishedSplit
+from fpig.annotations.msvd import LISTS
+from fpig.annotations.published import AnnotatedVideo, PublishedDataset, PublishedSplit, read_listed
 
 WHERE_FROM = (
-    "github.com/LisaAnne/LocalizingMoments, and its lists from github.com/albanie/collaborative-experts"
+    "github.com/LisaAnne/LocalizingMoments; its lists, a file name (`video` of the json) a line, come with "
+    "other projects, such as misc/datasets/didemo of github.com/albanie/collaborative-experts"
 )
 # Split → the descriptions, the jsonl.
 FILES = {
@@ -59,7 +65,7 @@ def read_descriptions(path: Path) -> dict[str, tuple[str, ...]]:
         is_plain = isinstance(item, dict) and isinstance(item.get("video"), str)
         if not is_plain or not isinstance(item.get("description"), str):
             raise ValueError(
-                f"`item {number} of {path}` is {str(item)[:60]} but must have the texts `video` and "
+                f"`item {number} of {path}` is {reprlib.repr(item)} but must have the texts `video` and "
                 f"`description`; get the file from {WHERE_FROM}"
             )
         descriptions.setdefault(item["video"], []).append(item["description"])

@@ -44,10 +44,10 @@ def read_json(path: Path) -> Any:
 
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=make_object)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
         raise ValueError(f"`{path}` can't be read as JSON: {error}; get the file again") from error
     if repeated:
-        raise ValueError(f"`{path}` has the key '{repeated[0]}' twice; take one out")
+        raise ValueError(f"`{path}` has the key {repeated[0]!r} twice; take one out")
     return content
 
 
@@ -61,7 +61,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for place, line in read_lines(path):
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"`{place}` can't be read as JSON: {error}; get the file again") from error
         if not isinstance(row, dict):
             raise ValueError(f"`{place}` is {line[:60]} but must be a JSON object; get the file again")
@@ -70,28 +70,44 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """
-    Place and values of each row of a csv file, which must have `columns`.
+    Place and values of each row of a csv file, which must have `columns`. White space around values goes.
 
     Raises:
-        ValueError: it is no csv, lacks a column, or a row is too short for one.
+        ValueError: it is no csv, lacks a column or has one twice, or a row is too short or too long.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            for column in columns:
-                if column not in (reader.fieldnames or ()):
-                    found = ", ".join(f"`{name}`" for name in reader.fieldnames or ()) or "nothing"
-                    raise ValueError(
-                        f"`{path}` has no column `{column}` but {found}; the first line must name the columns"
-                    )
+            reader = csv.DictReader(file, restval="")
+            names = list(reader.fieldnames or ())
+            _check_columns(names, columns, path)
             for number, row in enumerate(reader, start=1):
                 place = f"row {number} of {path}"
+                extra = row.pop(None, [])
+                if extra:
+                    raise ValueError(
+                        f"`{place}` has {len(names) + len(extra)} values but the first line names "
+                        f"{len(names)} columns; put values with commas into quotes"
+                    )
+                values = {name: value.strip() for name, value in row.items()}
                 for column in columns:
-                    if not (row[column] or "").strip():
+                    if not values[column]:
                         raise ValueError(f"`{place}` has no `{column}`; fill it in or take the row out")
-                yield place, row
+                yield place, values
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"`{path}` can't be read as csv: {error}; get the file again") from error
+
+
+def _check_columns(names: Sequence[str], columns: Sequence[str], path: Path) -> None:
+    """Refuses a csv file whose first line lacks one of `columns` or has a name twice."""
+    for column in columns:
+        if column not in names:
+            found = ", ".join(f"`{name}`" for name in names) or "nothing"
+            raise ValueError(
+                f"`{path}` has no column `{column}` but {found}; the first line must name the columns"
+            )
+    repeated = [name for name in names if names.count(name) > 1]
+    if repeated:
+        raise ValueError(f"`{path}` has the column `{repeated[0]}` twice; take one out or rename it")
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:

@@ -17,13 +17,21 @@ Videos: ROOT/videos/video0.mp4, in any subfolder too and with any suffix of a vi
 ROOT/frames/video0.
 """
 
+import posixpath
 import re
+import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from fpig.annotations.files import find_file, read_json, read_json_lines, read_table, report_missing
-from fpig.annotations.published import AnnotatedVideo, PublishedDataset, PublishedSplit
+from fpig.annotations.published import (
+    AnnotatedVideo,
+    PublishedDataset,
+    PublishedSplit,
+    read_listed,
+    refuse_repeated,
+)
 
 SENTENCES_NAME = "MSRVTT_data.json"
 WHERE_FROM = "github.com/ArrowLuo/CLIP4Clip (msrvtt_data.zip of its release v0.0)"
@@ -47,7 +55,7 @@ def read_1k(root: Path, split: str) -> Iterator[AnnotatedVideo]:
     if split == "test" and list_path:
         return read_sentence_table(list_path)
     if list_path and sentences_path:
-        return read_listed(list_path, sentences_path)
+        return read_listed(list_path, read_sentences(sentences_path))
     if jsonl_path := find_file(root, jsonl_name):
         return read_clips(jsonl_path)
     official = list_name if split == "test" else f"{list_name} with {SENTENCES_NAME}"
@@ -67,13 +75,6 @@ def read_3k(root: Path, split: str) -> Iterator[AnnotatedVideo]:
     raise report_missing(root, looked_for, WHERE_FROM)
 
 
-def read_listed(list_path: Path, sentences_path: Path) -> Iterator[AnnotatedVideo]:
-    """The videos whose ids a csv lists, with all their captions of the json."""
-    captions = read_sentences(sentences_path)
-    for place, row in read_table(list_path, ("video_id",)):
-        yield AnnotatedVideo(place, row["video_id"], captions.get(row["video_id"], ()))
-
-
 def read_numbered(path: Path, numbers: range) -> Iterator[AnnotatedVideo]:
     """The videos whose number is in a range, in the order of the numbers."""
     captions = read_sentences(path)
@@ -88,13 +89,13 @@ def read_number(video_id: str, path: Path) -> int:
     The number of `video123`.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has none, or one with zeros before it, which another id may have too.
     """
-    match = re.fullmatch(r"video([0-9]+)", video_id)
+    match = re.fullmatch(r"video(0|[1-9][0-9]{0,8})", video_id)
     if match is None:
         raise ValueError(
-            f"`{path}` has the id {video_id!r} but ids of MSR-VTT are `video` and a number, which decides on "
-            "the split; get the file again"
+            f"`{path}` has the id {video_id!r} but ids of MSR-VTT are `video` and a number without zeros "
+            "before it, which decides on the split; get the file again"
         )
     return int(match[1])
 
@@ -104,21 +105,24 @@ def read_sentences(path: Path) -> Mapping[str, tuple[str, ...]]:
     Id → captions, in the order of the json's sentences, of all videos that it has.
 
     Raises:
-        ValueError: another layout than `{"videos": [{"video_id"}], "sentences": [{"video_id", "caption"}]}`.
+        ValueError: another layout than `{"videos": [{"video_id"}], "sentences": [{"video_id", "caption"}]}`,
+            or a video twice in `videos`.
     """
     content = read_json(path)
-    captions: dict[str, list[str]] = {}
-    for video_id, _ in _read_items(content, "videos", ("video_id",), path):
-        captions[video_id] = []
-    for video_id, sentence in _read_items(content, "sentences", ("video_id", "caption"), path):
-        captions.setdefault(video_id, []).append(sentence["caption"])
+    videos = (
+        AnnotatedVideo(place, item["video_id"], ())
+        for place, item in _read_items(content, "videos", ("video_id",), path)
+    )
+    captions: dict[str, list[str]] = {video.video_id: [] for video in refuse_repeated(videos)}
+    for _, sentence in _read_items(content, "sentences", ("video_id", "caption"), path):
+        captions.setdefault(sentence["video_id"], []).append(sentence["caption"])
     return {video_id: tuple(texts) for video_id, texts in captions.items()}
 
 
 def _read_items(
     content: Any, key: str, fields: tuple[str, ...], path: Path
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of the list `content[key]` with their `video_id`."""
+    """The objects of the list `content[key]` with their places."""
     items = content.get(key) if isinstance(content, dict) else None
     if not isinstance(items, list):
         raise ValueError(
@@ -128,10 +132,10 @@ def _read_items(
     for number, item in enumerate(items):
         if not isinstance(item, dict) or not all(isinstance(item.get(field), str) for field in fields):
             raise ValueError(
-                f"`{key}[{number}]` of {path} is {str(item)[:60]} but must have the texts "
+                f"`{key}[{number}]` of {path} is {reprlib.repr(item)} but must have the texts "
                 f"{', '.join(fields)}; get the file again"
             )
-        yield item["video_id"], item
+        yield f"{key}[{number}] of {path}", item
 
 
 def read_sentence_table(path: Path) -> Iterator[AnnotatedVideo]:
@@ -159,7 +163,9 @@ def read_clips(path: Path) -> Iterator[AnnotatedVideo]:
                 f"`{place}` has the keys {', '.join(row) or 'none'} but must have `clip_id`, a text, and "
                 "`text`, a caption or a list of captions; get the file again"
             )
-        yield AnnotatedVideo(place, video_id, tuple(text) if isinstance(text, list) else (text,))
+        # Other projects too take the name alone of a clip whose folder is written with it.
+        name = posixpath.basename(video_id)
+        yield AnnotatedVideo(place, name, tuple(text) if isinstance(text, list) else (text,))
 
 
 def _with_20_captions(num_videos: int) -> PublishedSplit:
@@ -179,4 +185,4 @@ MSRVTT_3K = PublishedDataset(
     read_videos=read_3k,
 )
 
-__all__ = ["MSRVTT_1K", "MSRVTT_3K", "read_clips", "read_listed", "read_sentence_table"]
+__all__ = ["MSRVTT_1K", "MSRVTT_3K", "read_clips", "read_sentence_table", "read_sentences"]

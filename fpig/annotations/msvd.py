@@ -10,13 +10,16 @@ Videos: ROOT/videos/ID.avi, in any subfolder too and with any suffix of a video,
 ROOT/frames/ID.
 """
 
+import io
 import pickle
-from collections.abc import Iterator, Mapping
+import pickletools
+import reprlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
-from fpig.annotations.files import find_file, read_json, read_lines, report_missing
-from fpig.annotations.published import AnnotatedVideo, PublishedDataset, PublishedSplit
+from fpig.annotations.files import find_file, read_json, report_missing
+from fpig.annotations.published import AnnotatedVideo, PublishedDataset, PublishedSplit, read_listed
 
 WHERE_FROM = "github.com/ArrowLuo/CLIP4Clip (msvd_data.zip of its release v0.0)"
 LISTS = {"train": "train_list.txt", "validation": "val_list.txt", "test": "test_list.txt"}
@@ -46,12 +49,6 @@ def read_videos(root: Path, split: str) -> Iterator[AnnotatedVideo]:
     return read_listed(list_path, read_captions(captions_path))
 
 
-def read_listed(list_path: Path, captions: Mapping[str, tuple[str, ...]]) -> Iterator[AnnotatedVideo]:
-    """The videos whose ids a text file lists."""
-    for place, video_id in read_lines(list_path):
-        yield AnnotatedVideo(place, video_id, captions.get(video_id, ()))
-
-
 def read_caption_lists(path: Path) -> dict[str, tuple[str, ...]]:
     """
     Id → captions of a JSON object of lists.
@@ -73,8 +70,9 @@ def read_pickled_captions(path: Path) -> dict[str, tuple[str, ...]]:
         ValueError: it is no pickle, holds or does anything but plain containers, or has another layout.
     """
     try:
-        with path.open("rb") as file:
-            content = PlainUnpickler(file, encoding="utf-8").load()
+        pickled = path.read_bytes()
+        _refuse_tuples(pickled)
+        content = PlainUnpickler(io.BytesIO(pickled), encoding="utf-8").load()
     except PICKLE_ERRORS as error:
         raise ValueError(
             f"`{path}` can't be read as a pickle of plain containers: {error}; get it again from "
@@ -85,6 +83,20 @@ def read_pickled_captions(path: Path) -> dict[str, tuple[str, ...]]:
     return {video_id: _join_words(video_id, captions, path) for video_id, captions in content.items()}
 
 
+def _refuse_tuples(pickled: bytes) -> None:
+    """
+    As keys, tuples in tuples would take Python down, or for ever, while it is still unpickling.
+
+    Raises:
+        pickle.UnpicklingError: there is one.
+    """
+    for opcode, _, _ in pickletools.genops(pickled):
+        if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL"):
+            return  # what it names is refused before what comes next
+        if opcode.name.startswith("TUPLE"):
+            raise pickle.UnpicklingError("it holds a tuple, and only lists are read")
+
+
 def _join_words(video_id: Any, captions: Any, path: Path) -> tuple[str, ...]:
     """The captions of one video as texts."""
     is_plain = isinstance(captions, list) and all(
@@ -92,8 +104,8 @@ def _join_words(video_id: Any, captions: Any, path: Path) -> tuple[str, ...]:
     )
     if not isinstance(video_id, str) or not is_plain:
         raise ValueError(
-            f"`{path}` has for {video_id!r} {str(captions)[:60]} but must have lists of words for each id; "
-            "get it again"
+            f"`{path}` has for {reprlib.repr(video_id)} a {type(captions).__name__} but must have lists of "
+            "lists of words for each id; get it again"
         )
     return tuple(" ".join(words) for words in captions)
 
@@ -101,12 +113,12 @@ def _join_words(video_id: Any, captions: Any, path: Path) -> tuple[str, ...]:
 MSVD = PublishedDataset(
     name="msvd",
     splits={
-        "train": PublishedSplit(1200, 1, None, "several captions"),
-        "validation": PublishedSplit(100, 1, None, "several captions"),
-        "test": PublishedSplit(670, 21, 81, "several captions"),
+        "train": PublishedSplit(1200, 1, None, "several captions", (48_774,)),
+        "validation": PublishedSplit(100, 1, None, "several captions", (4290,)),
+        "test": PublishedSplit(670, 21, 81, "several captions", (27_763, 27_768)),
     },
     where_from=WHERE_FROM,
     read_videos=read_videos,
 )
 
-__all__ = ["MSVD", "read_caption_lists", "read_listed", "read_pickled_captions"]
+__all__ = ["MSVD", "read_caption_lists", "read_pickled_captions"]

@@ -2,10 +2,17 @@
 
 import hashlib
 import json
+import re
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from fpig.annotations.files import read_lines, read_table
+
+# What leads out of the folder of the videos, or can't be written: half a character of UTF-16 alone.
+NO_FILE_NAME = re.compile(r"\.{0,2}|.*[/\\\0\ud800-\udfff].*", re.DOTALL)
 
 
 class AnnotatedVideo(NamedTuple):
@@ -26,12 +33,15 @@ class PublishedSplit:
         min_captions: fewest captions of a video; 0 where videos have none.
         max_captions: most captions of a video; `None` where no number is published.
         protocol: "one caption", "several captions", "paragraph" or "ad-hoc video search".
+        num_captions: captions of all its videos, in each of the counts that are published; empty where none
+            is, or where they follow from those of a video.
     """
 
     num_videos: int
     min_captions: int
     max_captions: int | None
     protocol: str
+    num_captions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,49 +80,85 @@ def read_split(dataset: PublishedDataset, root: Path, split: str) -> list[Annota
 
     Raises:
         FileNotFoundError: no such folder, or its annotations are not in it.
-        ValueError: they can't be read, or list a video twice.
+        ValueError: they can't be read, list a video twice, or have an id that is no file's name.
+    """
+    videos = []
+    for video in refuse_repeated(dataset.read_videos(root, split)):
+        if NO_FILE_NAME.fullmatch(video.video_id):
+            raise ValueError(
+                f"`{video.place}` has the video {video.video_id!r} but an id must be the name of a file, "
+                "without a folder; correct it or take it out"
+            )
+        videos.append(video)
+    return videos
+
+
+def refuse_repeated(videos: Iterable[AnnotatedVideo]) -> Iterator[AnnotatedVideo]:
+    """
+    The same videos.
+
+    Raises:
+        ValueError: two of them have one id, so that the captions of one would be lost.
     """
     places: dict[str, str] = {}
-    videos = []
-    for video in dataset.read_videos(root, split):
+    for video in videos:
         if video.video_id in places:
             raise ValueError(
-                f"`{video.place}` has the video '{video.video_id}', which {places[video.video_id]} has too; "
+                f"`{video.place}` has the video {video.video_id!r}, which {places[video.video_id]} has too; "
                 "take one out"
             )
         places[video.video_id] = video.place
-        videos.append(video)
-    return videos
+        yield video
+
+
+def read_listed(path: Path, captions: Mapping[str, tuple[str, ...]]) -> Iterator[AnnotatedVideo]:
+    """The videos whose ids a file lists, the column `video_id` of a csv or else its lines."""
+    if path.suffix == ".csv":
+        listed = ((place, row["video_id"]) for place, row in read_table(path, ("video_id",)))
+    else:
+        listed = read_lines(path)
+    for place, video_id in listed:
+        yield AnnotatedVideo(place, video_id, captions.get(video_id, ()))
 
 
 def describe_deviations(dataset: PublishedDataset, split: str, videos: list[AnnotatedVideo]) -> list[str]:
     """
     How the annotations of a split differ from what is published, as messages; none if they don't. Of captions
-    that are missing, empty or too few the first video is named.
+    that are missing, empty or too few the first video is named, and how many there are.
     """
     published, problems = dataset.splits[split], []
     again = f"get the annotations again, from {dataset.where_from}"
-    lowest, highest = published.min_captions, published.max_captions
-    for video in videos:
-        place, number = f"`{video.place}` has the video '{video.video_id}'", len(video.captions)
-        empty = [text for text in video.captions if not isinstance(text, str) or not text.strip()]
-        if empty:
-            problems.append(f"{place} with the caption {empty[0]!r} but captions must be texts; {again}")
-        elif lowest and not number:
-            problems.append(f"{place} but the annotations have no caption of it; {again}")
-        elif number < lowest or (highest is not None and number > highest):
-            problems.append(
-                f"{place} with {number} captions but {describe_range(published)} are published for a video "
-                f"of split '{split}'; {again}"
-            )
-        if problems:
-            break
+    deviations = [(video, text) for video in videos if (text := _describe_deviation(video, published))]
+    if deviations:
+        video, text = deviations[0]
+        more = f" ({len(deviations):,} such videos in split '{split}')" if len(deviations) > 1 else ""
+        problems.append(f"`{video.place}` has the video '{video.video_id}' {text}{more}; {again}")
+    num_captions = sum(len(video.captions) for video in videos)
     if len(videos) != published.num_videos:
         problems.append(
             f"`split` '{split}' of '{dataset.name}' has {count_of_published(len(videos), published)} videos; "
             f"numbers measured on others can't be compared: {again}"
         )
+    elif published.num_captions and num_captions not in published.num_captions:
+        totals = " or ".join(f"{total:,}" for total in published.num_captions)
+        problems.append(
+            f"`split` '{split}' of '{dataset.name}' has {num_captions:,} captions but {totals} are "
+            f"published; numbers measured on others can't be compared: {again}"
+        )
     return problems
+
+
+def _describe_deviation(video: AnnotatedVideo, published: PublishedSplit) -> str | None:
+    """How the captions of one video differ from what is published; `None` if they don't."""
+    number, lowest, highest = len(video.captions), published.min_captions, published.max_captions
+    empty = [text for text in video.captions if not isinstance(text, str) or not text.strip()]
+    if empty:
+        return f"with the caption {reprlib.repr(empty[0])} but captions must be texts"
+    if lowest and not number:
+        return "but the annotations have no caption of it"
+    if number < lowest or (highest is not None and number > highest):
+        return f"with {number} captions but {describe_range(published)} are published for a video"
+    return None
 
 
 def count_of_published(number: int, published: PublishedSplit) -> str:
@@ -210,6 +256,8 @@ __all__ = [
     "find_leaks",
     "hash_captions",
     "hash_ids",
+    "read_listed",
     "read_published",
     "read_split",
+    "refuse_repeated",
 ]

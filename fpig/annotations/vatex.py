@@ -5,27 +5,37 @@ official training set, and the two halves of the official validation set, 1,500 
 Annotations in ROOT or ROOT/annotations, the first form whose files are all there:
 
 1. the official json, `vatex_training_v1.0.json` for training and `vatex_validation_v1.0.json` for the others,
-   with `val_list.txt` and `test_list.txt`, which tell the halves apart with an id a line; `train_list.txt` is
-   heeded too where it is there;
+   with `val_list.txt` and `test_list.txt`, which tell the halves apart with an id a line; they are published
+   only as `val_names.npy` and `tst_names.npy` on HGR's netdisk; `train_list.txt` is heeded too where it is
+   there;
 2. `ref_captions.json` (id → captions) with `train_list.txt`, `val_list.txt` and `test_list.txt`;
 3. TeachCLIP's tables in MSR-VTT's layouts: `VATEX_train.csv` with `VATEX_data.json`; `VATEX_val.csv` and
    `VATEX_test.csv` with a row for each caption.
 
 Clips: ROOT/videos/ID.mp4, in any subfolder too and with any suffix of a video, or a folder of pictures
-ROOT/frames/ID. About 5 % of the clips are gone from YouTube: `on_missing="skip"` goes on without them and
-says which.
+ROOT/frames/ID. About 5 % of the clips are gone from YouTube: `on_missing="skip"` goes on without them. The
+log counts them and names the first; `skipped` of the loaded split, and a run's `results.json`, list all.
 """
 
+import reprlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from fpig.annotations.files import find_file, read_json, report_missing
-from fpig.annotations.msrvtt import read_listed as read_listed_in_table
-from fpig.annotations.msrvtt import read_sentence_table
-from fpig.annotations.msvd import LISTS, read_caption_lists, read_listed
-from fpig.annotations.published import AnnotatedVideo, PublishedDataset, PublishedSplit
+from fpig.annotations.msrvtt import read_sentence_table, read_sentences
+from fpig.annotations.msvd import LISTS, read_caption_lists
+from fpig.annotations.published import (
+    AnnotatedVideo,
+    PublishedDataset,
+    PublishedSplit,
+    read_listed,
+    refuse_repeated,
+)
 
-WHERE_FROM = "eric-xw.github.io/vatex-website, and its lists from github.com/cshizhe/hgr_v2t"
+WHERE_FROM = (
+    "eric-xw.github.io/vatex-website; write its lists, an id a line, from trn_names.npy, val_names.npy and "
+    "tst_names.npy, which are on a netdisk only, linked in the README of github.com/cshizhe/hgr_v2t"
+)
 OFFICIAL = {
     "train": "vatex_training_v1.0.json",
     "validation": "vatex_validation_v1.0.json",
@@ -41,7 +51,8 @@ def read_videos(root: Path, split: str) -> Iterator[AnnotatedVideo]:
     if official_path and split == "train" and not list_path:
         return read_official(official_path)
     if official_path and list_path:
-        captions = {video.video_id: video.captions for video in read_official(official_path)}
+        videos = refuse_repeated(read_official(official_path))
+        captions = {video.video_id: video.captions for video in videos}
         return read_listed(list_path, captions)
     captions_path = find_file(root, CAPTIONS_NAME)
     if captions_path and list_path:
@@ -50,7 +61,7 @@ def read_videos(root: Path, split: str) -> Iterator[AnnotatedVideo]:
     if table_path and split != "train":
         return read_sentence_table(table_path)
     if table_path and sentences_path:
-        return read_listed_in_table(table_path, sentences_path)
+        return read_listed(table_path, read_sentences(sentences_path))
     is_train = split == "train"
     looked_for = (
         f"{OFFICIAL[split]}{'' if is_train else f' with {LISTS[split]}'}",
@@ -77,7 +88,7 @@ def read_official(path: Path) -> Iterator[AnnotatedVideo]:
         )
         if not isinstance(video_id, str) or not isinstance(captions, list):
             raise ValueError(
-                f"`{place}` is {str(item)[:60]} but must have `videoID`, a text, and `enCap`, a list of "
+                f"`{place}` is {reprlib.repr(item)} but must have `videoID`, a text, and `enCap`, a list of "
                 f"captions; get the file from {WHERE_FROM}"
             )
         yield AnnotatedVideo(place, video_id, tuple(captions))

@@ -5,7 +5,7 @@ import os
 import stat
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -23,41 +23,65 @@ _CHUNK_SIZE = 16
 _FEW = 64  # so few videos are decoded sooner than processes start
 
 
-def locate_videos(root: Path, video_ids: Iterable[str]) -> dict[str, str]:
+def locate_videos(root: Path, video_ids: Iterable[str]) -> tuple[dict[str, str], list[str]]:
     """
     Finds the files and folders of videos.
 
     An id's video is the file of that very name, or of that name and a suffix of videos, in `root/videos` or a
-    subfolder of it; else the folder `root/frames/ID`, whose pictures are its frames.
+    subfolder of it; else, or where that file is empty, the folder `root/frames/ID`, whose pictures are its
+    frames.
 
     Returns:
-        Id → path, without those that are not there.
-
-    Raises:
-        ValueError: two files for one id.
+        Id → path, without those that are not there; and a message for each further file of an id.
     """
     wanted = set(video_ids)
     found: dict[str, str] = {}
-    for folder, _, names in os.walk(root / "videos", followlinks=True):
+    doubled: list[str] = []
+    for folder, names in _walk_folders(root / "videos"):
         for name in names:
             stem, suffix = os.path.splitext(name)
             video_id = stem if name not in wanted and suffix.lower() in VIDEO_SUFFIXES else name
             if video_id not in wanted:
                 continue
             path = os.path.join(folder, name)
-            if video_id in found:
-                raise ValueError(
-                    f"`{video_id}` has two videos, {found[video_id]} and {path}, and which is meant is not "
-                    "known; take one out"
+            first = found.setdefault(video_id, path)
+            if first != path and os.path.realpath(first) != os.path.realpath(path):
+                doubled.append(
+                    f"`{video_id}` has two videos, {first} and {path}, and which is meant is not known; take "
+                    "one out"
                 )
-            found[video_id] = path
     frames_dir = root / "frames"
     if frames_dir.is_dir():
         with os.scandir(frames_dir) as entries:
             for entry in entries:
-                if entry.name in wanted and entry.is_dir():
-                    found.setdefault(entry.name, entry.path)
-    return found
+                is_wanted = entry.name in wanted and entry.is_dir()
+                if is_wanted and (entry.name not in found or _explain_absence(found[entry.name])):
+                    found[entry.name] = entry.path
+    return found, doubled
+
+
+def _walk_folders(top: Path) -> Iterator[tuple[str, list[str]]]:
+    """A folder and those in it, each once however many links lead to it, with the names of their files."""
+    visited = {os.path.realpath(top)}
+    for folder, subfolders, names in os.walk(top, followlinks=True):
+        kept = []
+        for subfolder in sorted(subfolders):
+            path = os.path.realpath(os.path.join(folder, subfolder))
+            if path not in visited:
+                visited.add(path)
+                kept.append(subfolder)
+        subfolders[:] = kept
+        yield folder, sorted(names)
+
+
+def explain_folders(root: Path) -> str | None:
+    """A message where the data set at `root` has no folder for videos; `None` if it has one."""
+    if (root / "videos").is_dir() or (root / "frames").is_dir():
+        return None
+    return (
+        f"`{root}` has neither a folder `videos` nor a folder `frames`, so that no video can be found; put "
+        "the videos into `videos`, or their frames into `frames`"
+    )
 
 
 def find_absent(videos: Mapping[str, str | bytes]) -> dict[str, str]:
@@ -99,10 +123,8 @@ def find_unreadable(videos: Mapping[str, str | bytes]) -> dict[str, str]:
             reasons |= _try_videos(chunk)
         return reasons
     _load_decoder()  # before the processes fork, so that it is loaded once
-    # Forked workers start at once; Windows has none.
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else None
     with (
-        ProcessPoolExecutor(_count_cores(), multiprocessing.get_context(method)) as executor,
+        ProcessPoolExecutor(_count_workers(), multiprocessing.get_context(_choose_method())) as executor,
         tqdm(total=len(items), desc="Opening videos", unit="video") as bar,
     ):
         try:
@@ -139,9 +161,15 @@ def _try_videos(items: list[tuple[str, str | bytes]]) -> dict[str, str]:
     return reasons
 
 
-def _count_cores() -> int:
-    """Cores that this process may use, which in a container are fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+def _choose_method() -> str | None:
+    """Forked processes start at once, but are safe on Linux alone; elsewhere Python's own choice."""
+    return "fork" if sys.platform == "linux" else None
+
+
+def _count_workers() -> int:
+    """One a core that this process may use; Windows can't wait for more than 61."""
+    num_cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(num_cores, 61)
 
 
 __all__ = [
@@ -150,6 +178,7 @@ __all__ = [
     "MISSING",
     "ON_MISSING",
     "UNREADABLE",
+    "explain_folders",
     "find_absent",
     "find_unreadable",
     "locate_videos",

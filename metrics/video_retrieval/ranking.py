@@ -118,9 +118,7 @@ def rank_blocks(
     def count(videos: slice) -> RankCounts:
         counts = RankCounts(labels, true_scores, best_scores[videos])
         for captions in caption_blocks:
-            block = get_block(captions, videos)
-            check_block(block)
-            counts.add(block, captions.start)
+            counts.add(get_block(captions, videos), captions.start)
         return counts
 
     counts = RankCounts(labels, true_scores, best_scores)
@@ -149,29 +147,36 @@ class RankCounts:
         self.t2v = np.zeros((2, len(labels)), np.int64)
         self.v2t = np.zeros((2, len(best_scores)), np.int64)
         self.pool = np.zeros((2, len(best_scores)), np.int64)
-        # Of the video whose captions the last rows ended with: was one of them counted, in each column?
+        # Of the video whose captions the last block ended with: was one of them counted, in each column?
         self.open_hits = np.zeros((2, len(best_scores)), np.uint8)
 
-    def add(self, block: np.ndarray, first_caption: int) -> None:
-        """Counts in the scores of some captions [captions, videos]; the captions must come in order."""
-        for part in split_range(len(block), ROWS_PER_COMPARISON):
-            self.add_rows(block[part], slice(first_caption + part.start, first_caption + part.stop))
+    def add(self, scores: np.ndarray, first_caption: int) -> None:
+        """
+        Counts in the scores of some captions [captions, videos]; the captions must come in order.
 
-    def add_rows(self, rows: np.ndarray, captions: slice) -> None:
-        """Counts in rows that are few enough to be compared at once."""
+        Raises:
+            ValueError: a score is NaN.
+        """
+        for rows in split_range(len(scores), ROWS_PER_COMPARISON):
+            block = scores[rows]
+            check_block(block)
+            self.add_block(block, slice(first_caption + rows.start, first_caption + rows.stop))
+
+    def add_block(self, block: np.ndarray, captions: slice) -> None:
+        """Counts in a block whose rows are few enough to be compared at once."""
         starts = np.flatnonzero(np.diff(self.labels[captions], prepend=-1))
 
         def count_captions_and_videos(hits: np.ndarray) -> np.ndarray:
             video_hits = merge_rows(hits, starts)
             return np.stack([count_columns(hits), count_columns(video_hits), video_hits[0], video_hits[-1]])
 
-        self.t2v[:, captions] += compare_and_count(rows, self.true_scores[captions, None], count_rows)
-        counted = compare_and_count(rows, self.best_scores, count_captions_and_videos)
+        self.t2v[:, captions] += compare_and_count(block, self.true_scores[captions, None], count_rows)
+        counted = compare_and_count(block, self.best_scores, count_captions_and_videos)
         pool, v2t, first_hits, last_hits = counted.swapaxes(0, 1)
         self.pool += pool
         self.v2t += v2t
         if captions.start and self.labels[captions.start - 1] == self.labels[captions.start]:
-            # The rows begin amid a video: where it had a hit already and has one again, that is one.
+            # The block begins amid a video: where it had a hit already and has one again, that is one.
             self.v2t -= first_hits & self.open_hits
             if len(starts) == 1:
                 last_hits = last_hits | self.open_hits
@@ -214,9 +219,9 @@ def summarize_ranks(ranks: np.ndarray, prefix: str = "") -> dict[str, float]:
     return {f"{prefix}{name}": value for name, value in summary.items()}
 
 
-def summarize_retrieval(ranks: RetrievalRanks, prefix: str = "") -> dict[str, float]:
+def summarize_retrieval(ranks: RetrievalRanks) -> dict[str, float]:
     """
-    The numbers of both directions; `prefix` stands before each name.
+    The numbers of both directions.
 
     Returns:
         The keys of `summarize_ranks` after `t2v_`, `v2t_` and `v2t_caption_pool_`, and after each of these
@@ -228,8 +233,8 @@ def summarize_retrieval(ranks: RetrievalRanks, prefix: str = "") -> dict[str, fl
         ("v2t", ranks.v2t, ranks.v2t_ties),
         ("v2t_caption_pool", ranks.v2t_caption_pool, ranks.v2t_caption_pool_ties),
     ):
-        summary |= summarize_ranks(values, f"{prefix}{direction}_")
-        summary[f"{prefix}{direction}_num_tied_queries"] = int(np.count_nonzero(ties))
+        summary |= summarize_ranks(values, f"{direction}_")
+        summary[f"{direction}_num_tied_queries"] = int(np.count_nonzero(ties))
     return summary
 
 

@@ -1,8 +1,8 @@
 """
 Test-time re-scoring: scores that depend on other queries, ranked block by block.
 
-A search engine that answers one query has no other queries, so these numbers stand beside the plain ones and
-never replace them: `summarize_retrieval(ranks, "dual_softmax_")` and `summarize_query_bank` name them so.
+A search engine that answers one query has no other queries, so these numbers stand beside the plain ones,
+under names of their own, and never replace them.
 
 Shapes: Q captions, V videos, M queries of a bank, D numbers in an embedding.
 """
@@ -189,13 +189,12 @@ def summarize_query_bank(ranks: QueryBankRanks) -> dict[str, float]:
     The numbers of text to video.
 
     Returns:
-        The keys of `summarize_ranks` after `query_bank_t2v_`; how many captions have a wrong video with
-        exactly the true one's score as `query_bank_t2v_num_tied_queries`, and how many were re-scored as
-        `query_bank_num_rescored_queries`.
+        The keys of `summarize_ranks` after `t2v_`; `t2v_num_tied_queries`, how many captions have a wrong
+        video with exactly the true one's score; and `num_rescored_queries`.
     """
-    return summarize_ranks(ranks.t2v, "query_bank_t2v_") | {
-        "query_bank_t2v_num_tied_queries": int(np.count_nonzero(ranks.t2v_ties)),
-        "query_bank_num_rescored_queries": int(np.count_nonzero(ranks.is_rescored)),
+    return summarize_ranks(ranks.t2v, "t2v_") | {
+        "t2v_num_tied_queries": int(np.count_nonzero(ranks.t2v_ties)),
+        "num_rescored_queries": int(np.count_nonzero(ranks.is_rescored)),
     }
 
 
