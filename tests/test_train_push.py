@@ -94,7 +94,7 @@ def test_every_commit_loads_in_a_fresh_process(server, whole_run, tmp_path):
     ] + ["Release", "Release"]
     assert set(repository.branches) == {"main"}
     loaded = load_commits(server, tmp_path / "home", "org/tiny", commits)
-    poolings = ["class_token"] * 3 + ["pseudo_query"] * 10
+    poolings = ["mean"] * 3 + ["pseudo_query"] * 10
     assert loaded == [
         [commit.sha, pooling, "True"] for commit, pooling in zip(commits, poolings, strict=True)
     ]

@@ -98,7 +98,7 @@ def test_run_leaves_a_release(finished_run, dataset):
     assert json.loads((run_dir / "config.json").read_text())["video_pooling"] == "pseudo_query"
     # All of it may be published: no checkpoints, and no path of this machine.
     files = [path for path in run_dir.rglob("*") if path.is_file()]
-    assert {path.parent.name for path in files} == {run_dir.name, ".eval_results", "1_Normalize"}
+    assert {path.parent.name for path in files} == {run_dir.name, "1_Normalize"}
     texts = [path.read_text() for path in files if path.suffix not in (".safetensors", ".png")]
     assert not any(str(run_dir.parent) in text or str(dataset.parent) in text for text in texts)
     settings = yaml.safe_load((get_stages_dir(run_dir) / "settings.yaml").read_text())
@@ -116,7 +116,10 @@ def test_run_tells_what_it_took(finished_run, dataset):
     ]
     assert all(stage["seconds"] > 0 for stage in stages)
     assert training["seconds"] == pytest.approx(sum(stage["seconds"] for stage in stages))
-    assert training["splits"]["train"] == {"num_videos": 40, "num_captions": 200}
+    assert training["splits"]["train"] == {
+        **{"num_videos": 40, "num_captions": 200},
+        **{"num_published_videos": None, "skipped_videos": {}},
+    }
     assert (training["dataset"], training["start"]) == (dataset.name, "random weights")
     card = (run_dir / "README.md").read_text()
     times = ", ".join(f"{stage['name']} {stage['seconds']:.1f} s" for stage in stages)
