@@ -11,7 +11,6 @@ Every video and caption is encoded once.
 
 import argparse
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -115,27 +114,27 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if not arguments.no_figure:
         check_matplotlib()
     # Only now, and not at the top: it takes seconds, in which a typing error can be told.
-    from fpig.datasets import load_split
+    from fpig.datasets import load_captions, load_split
     from fpig.embedding import load_encoder
     from fpig.evaluation import describe_results, evaluate_retrieval
     from fpig.extra_measurements import ExtraMeasurements
     from fpig.figures import draw_evaluation
 
-    model, processor = load_encoder(arguments.model, arguments.revision, arguments.trust_remote_code)
-    load = partial(load_split, arguments.dataset, root=arguments.data_root, on_missing=arguments.on_missing)
     if arguments.query_bank == arguments.split:
         raise ValueError(
             f"`query_bank` is {arguments.query_bank!r}, the split that is measured; pass another, such as "
             "train"
         )
-    split = load(arguments.split)
-    bank = load(arguments.query_bank).records if arguments.query_bank else []
+    model, processor = load_encoder(arguments.model, arguments.revision, arguments.trust_remote_code)
+    dataset, root = arguments.dataset, arguments.data_root
+    split = load_split(dataset, arguments.split, root, arguments.on_missing)
+    bank = load_captions(dataset, arguments.query_bank, root) if arguments.query_bank else ()
     extras = ExtraMeasurements(
         class_token=arguments.class_token,
         query_interaction=arguments.interaction == "query",
         num_reranked=arguments.rerank,
         dual_softmax=arguments.dual_softmax,
-        query_bank=[caption for record in bank for caption in record.captions],
+        query_bank=bank,
         query_bank_name=arguments.query_bank,
     )
     results = evaluate_retrieval(

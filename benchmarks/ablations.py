@@ -30,9 +30,9 @@ ABLATIONS = {
 
 
 def format_table(measured: dict[str, list[dict]]) -> str:
-    """Percent, mean ± standard deviation over the seeds, and what a row has less of R@1 than the whole."""
+    """Percent, mean ± standard deviation over the seeds, and what a row has more of R@1 than the whole."""
     whole = [results["metrics"]["t2v_R@1"] for results in measured["f_pig"]]
-    rows = [("", *METRICS, "t2v_R@1 lost by seed")]
+    rows = [("", *METRICS, "t2v_R@1 minus F-Pig's, by seed")]
     for name, run in ABLATIONS.items():
         scores = {
             metric: [results["metrics"][metric] for results in measured[run.name]] for metric in METRICS

@@ -122,22 +122,34 @@ def load_split(
             splits, two files for one, or none that can be used; or a published data set with another number
             of videos or captions than published, whose numbers could not be compared.
     """
-    name = str(source)
     if on_missing not in ON_MISSING:
         raise ValueError(f"`on_missing` is {on_missing!r} but must be one of {', '.join(ON_MISSING)}")
+    loaded = _load_annotated(source, split, root)
+    return _require_videos(loaded) if on_missing == "raise" else _skip_unusable(loaded)
+
+
+def load_captions(
+    source: str | os.PathLike, split: str | None = None, root: str | os.PathLike | None = None
+) -> list[str]:
+    """The captions of `load_split`, video by video; whether the videos are there makes no difference."""
+    return [caption for record in _load_annotated(source, split, root).records for caption in record.captions]
+
+
+def _load_annotated(
+    source: str | os.PathLike, split: str | None, root: str | os.PathLike | None
+) -> CaptionedSplit:
+    """All that is annotated of a split, before anyone has looked whether its videos are there."""
+    name = str(source)
     if name in PUBLISHED:
-        loaded = _load_published(PUBLISHED[name], split, Path(root or Path("data", name)).expanduser())
-    elif root:
+        return _load_published(PUBLISHED[name], split, Path(root or Path("data", name)).expanduser())
+    if root:
         raise ValueError(
             f"`root` is '{root}' but '{source}' says itself where its videos are: leave it empty, or choose "
             f"one of {', '.join(PUBLISHED)}"
         )
-    else:
-        records = _group_by_video(make_shapes() if name == "shapes" else source, split)
-        is_single = all(len(record.captions) == 1 for record in records)
-        protocol = "one caption" if is_single else "several captions"
-        loaded = CaptionedSplit(name, split, records, protocol=protocol)
-    return _require_videos(loaded) if on_missing == "raise" else _skip_unusable(loaded)
+    records = _group_by_video(make_shapes() if name == "shapes" else source, split)
+    is_single = all(len(record.captions) == 1 for record in records)
+    return CaptionedSplit(name, split, records, protocol="one caption" if is_single else "several captions")
 
 
 def _load_published(dataset: PublishedDataset, split: str | None, root: Path) -> CaptionedSplit:

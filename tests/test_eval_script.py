@@ -82,7 +82,7 @@ def test_script_measures_what_the_library_does(model, processor, records, result
 def test_script_measures_every_extra(model, processor, records, folder, tmp_path):
     model.save_pretrained(tmp_path / "toy")
     processor.save_pretrained(tmp_path / "toy")
-    bank = [{"video": "0.mp4", "caption": ["a red bar", "two balls"], "split": "train"}]
+    bank = [{"video": "not_there.mp4", "caption": ["a red bar", "two balls"], "split": "train"}]
     rows = [{"video": r.video_id, "caption": list(r.captions), "split": "test"} for r in records[1:]]
     source = folder / "with_bank.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in bank + rows))
