@@ -1,6 +1,7 @@
 """Ranks and their summary, against a slow definition and against what other projects' code computes."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -287,3 +288,15 @@ def test_bad_embeddings_are_refused():
         rank_embeddings(np.full((2, 4), np.nan), np.zeros((2, 4)), np.arange(2))
     with pytest.raises(ValueError, match="is 0; a block needs at least 1"):
         rank_scores(np.zeros((2, 2)), np.arange(2), captions_per_block=0)
+
+
+def test_threads_that_start_later_have_torchs_number_of_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        rank_embeddings(np.eye(4), np.eye(4), np.arange(4))
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(torch.get_num_threads).result() == 2
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

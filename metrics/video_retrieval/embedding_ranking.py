@@ -4,8 +4,9 @@ Ranks of true pairs out of embeddings, for evaluations whose matrix of scores wo
 Shapes: Q captions, V videos, D numbers in an embedding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -92,7 +93,8 @@ class BlockProducts:
             )
 
 
-def start_threads() -> ThreadPoolExecutor:
+@contextmanager
+def start_threads() -> Iterator[ThreadPoolExecutor]:
     """
     As many threads as torch uses, to multiply a block each.
 
@@ -100,7 +102,11 @@ def start_threads() -> ThreadPoolExecutor:
     in parallel too, and a product rounds the same with any number of threads.
     """
     num_threads = torch.get_num_threads()
-    return ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        with ThreadPoolExecutor(num_threads, initializer=torch.set_num_threads, initargs=(1,)) as threads:
+            yield threads
+    finally:
+        torch.set_num_threads(num_threads)  # threads that start later would have one too
 
 
 def check_embeds(
