@@ -31,7 +31,7 @@ def shrink():
     return shrink
 
 
-def refuse(dataset, root, split, message, error=ValueError):
+def assert_refused(dataset, root, split, message, error=ValueError):
     with pytest.raises(error, match=message):
         read_published(dataset, root, split)
 
@@ -46,21 +46,21 @@ def test_other_sizes_than_published(tmp_path, shrink, found):
     message = (
         rf"`split` 'test' of 'msvd' has {found} of 3 published videos; .* get the annotations again, from g"
     )
-    refuse(shrink("msvd", test=3), tmp_path, "test", message)
+    assert_refused(shrink("msvd", test=3), tmp_path, "test", message)
 
 
 @pytest.mark.parametrize("found", [1, 4])
 def test_other_numbers_of_captions_than_published(tmp_path, shrink, found):
     write_msvd(tmp_path, {"a": ["x", "y"], "b": ["x"] * found}, test=["a", "b"])
     message = f"line 2 of .*test_list.txt` has the video 'b' with {found} captions but 2 to 3 are published"
-    refuse(shrink("msvd", 2, 3, test=2), tmp_path, "test", message)
+    assert_refused(shrink("msvd", 2, 3, test=2), tmp_path, "test", message)
 
 
 def test_videos_that_deviate_are_counted(tmp_path, shrink):
     ids = [f"v{number}" for number in range(5)]
     write_msvd(tmp_path, dict.fromkeys(ids[1:4], ["x"]) | {"v0": ["x", "y"], "v4": ["", "y"]}, test=ids)
     message = r"the video 'v1' with 1 captions but 2 are published .*\(4 such videos in split 'test'\); get"
-    refuse(shrink("msvd", 2, 2, test=5), tmp_path, "test", message)
+    assert_refused(shrink("msvd", 2, 2, test=5), tmp_path, "test", message)
 
 
 def test_other_totals_of_captions_than_published(tmp_path, shrink):
@@ -70,15 +70,17 @@ def test_other_totals_of_captions_than_published(tmp_path, shrink):
         test = replace(dataset.splits["test"], num_captions=totals)
         if totals == (2, 4):
             message = "`split` 'test' of 'msvd' has 3 captions but 2 or 4 are published; .* get the annot"
-            refuse(replace(dataset, splits={"test": test}), tmp_path, "test", message)
+            assert_refused(replace(dataset, splits={"test": test}), tmp_path, "test", message)
         else:
             assert read_published(replace(dataset, splits={"test": test}), tmp_path, "test")
 
 
 def test_unknown_split_names_those_there_are(tmp_path):
     message = "`split` is 'validation' but 'msrvtt1k' has only train, test; choose one .* leave it empty"
-    refuse(PUBLISHED["msrvtt1k"], tmp_path, "validation", message)
-    refuse(PUBLISHED["msvd"], tmp_path, "val", "`split` is 'val' but 'msvd' has only train, validation, test")
+    assert_refused(PUBLISHED["msrvtt1k"], tmp_path, "validation", message)
+    assert_refused(
+        PUBLISHED["msvd"], tmp_path, "val", "`split` is 'val' but 'msvd' has only train, validation, test"
+    )
 
 
 def test_video_in_two_splits(tmp_path, shrink):
@@ -89,14 +91,14 @@ def test_video_in_two_splits(tmp_path, shrink):
             r"`split` 'test' has the video 'c' \(line 2 of .*test_list.txt\), which is also in split 'train' "
             r"\(line 3 of .*train_list.txt\), and 2 such in all"
         )
-        refuse(shrink("msvd", train=3, test=3), tmp_path, split, message)
+        assert_refused(shrink("msvd", train=3, test=3), tmp_path, split, message)
 
 
 def test_other_splits_may_be_absent(tmp_path, shrink):
     write_msvd(tmp_path, {"a": ["x"]}, test=["a"])
     dataset = shrink("msvd", train=1, test=1)
     assert [video.video_id for video in read_published(dataset, tmp_path, "test")] == ["a"]
-    refuse(dataset, tmp_path, None, "lacks annotations: .* train_list.txt with", FileNotFoundError)
+    assert_refused(dataset, tmp_path, None, "lacks annotations: .* train_list.txt with", FileNotFoundError)
 
 
 # Files
@@ -104,7 +106,7 @@ def test_other_splits_may_be_absent(tmp_path, shrink):
 
 def test_no_folder(tmp_path):
     message = "nowhere` is no folder; pass the folder of the data set, from github.com"
-    refuse(PUBLISHED["msvd"], tmp_path / "nowhere", "test", message, FileNotFoundError)
+    assert_refused(PUBLISHED["msvd"], tmp_path / "nowhere", "test", message, FileNotFoundError)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +137,7 @@ def test_no_folder(tmp_path):
 )
 def test_missing_files_are_named(tmp_path, name, split, looked_for):
     message = f"lacks annotations: neither there nor in its folder `annotations` is {looked_for}"
-    refuse(PUBLISHED[name], tmp_path, split, message, FileNotFoundError)
+    assert_refused(PUBLISHED[name], tmp_path, split, message, FileNotFoundError)
 
 
 def write_csv(root, header, rows):
@@ -168,22 +170,26 @@ def write_csv(root, header, rows):
 )
 def test_bad_tables(tmp_path, shrink, header, rows, message):
     write_csv(tmp_path, header, rows)
-    refuse(shrink("msrvtt1k", 1, 1, test=1), tmp_path, "test", message)
+    assert_refused(shrink("msrvtt1k", 1, 1, test=1), tmp_path, "test", message)
 
 
 def test_unreadable_texts(tmp_path, shrink):
     (tmp_path / "MSRVTT_JSFUSION_test.csv").write_bytes(b"video_id,sentence\nvideo1,\xff\n")
-    refuse(shrink("msrvtt1k", test=1), tmp_path, "test", "can't be read as csv: .* get the file again")
+    assert_refused(
+        shrink("msrvtt1k", test=1), tmp_path, "test", "can't be read as csv: .* get the file again"
+    )
     (tmp_path / "v3c1.txt").write_bytes(b"shot1\n\xff\n")
-    refuse(shrink("v3c1", test=1), tmp_path, "test", "v3c1.txt` can't be read as text: .* get the file again")
+    assert_refused(
+        shrink("v3c1", test=1), tmp_path, "test", "v3c1.txt` can't be read as text: .* get the file again"
+    )
 
 
 def test_doubled_ids(tmp_path, shrink):
     write_msvd(tmp_path, {"a": ["x"], "b": ["y"]}, test=["a", "b", "", "a"])
     message = "line 4 of .*test_list.txt` has the video 'a', which line 1 of .* has too; take one out"
-    refuse(shrink("msvd", test=2), tmp_path, "test", message)
+    assert_refused(shrink("msvd", test=2), tmp_path, "test", message)
     write_lines(tmp_path / "test1ka.jsonl", ['{"clip_id": "video1", "text": "a"}'] * 2)
-    refuse(
+    assert_refused(
         shrink("msrvtt1k", test=1), tmp_path, "test", "line 2 of .* has the video 'video1', which line 1 of"
     )
     item = {"videoID": "a", "enCap": ["x"]}
@@ -191,9 +197,9 @@ def test_doubled_ids(tmp_path, shrink):
         (tmp_path / f"vatex_{name}_v1.0.json").write_text(json.dumps([item, item]))
     for split, size in (("train", 1), ("test", 2)):
         message = "item 1 of .*` has the video 'a', which item 0 of .*vatex_.* has too; take one out"
-        refuse(shrink("vatex", **{split: size}), tmp_path, split, message)
+        assert_refused(shrink("vatex", **{split: size}), tmp_path, split, message)
     (tmp_path / "captions_msvd.json").write_text('{"a": ["x"], "b": ["y"], "a": ["z"]}')
-    refuse(
+    assert_refused(
         shrink("msvd", test=2), tmp_path, "test", "captions_msvd.json` has the key 'a' twice; take one out"
     )
 
@@ -203,16 +209,16 @@ def test_videos_without_captions(tmp_path, shrink):
     message = (
         "line 2 of .*` has the video 'b' but the annotations have no caption of it; get the annotations a"
     )
-    refuse(shrink("msvd", test=2), tmp_path, "test", message)
+    assert_refused(shrink("msvd", test=2), tmp_path, "test", message)
     write_rows(tmp_path / "MSRVTT_train.9k.csv", ["video_id"], [["video1"], ["video2"]])
     write_sentences(tmp_path / "MSRVTT_data.json", ["video2"])
     message = (
         "row 1 of .*MSRVTT_train.9k.csv` has the video 'video1' but the annotations have no caption of it"
     )
-    refuse(shrink("msrvtt1k", train=2), tmp_path, "train", message)
+    assert_refused(shrink("msrvtt1k", train=2), tmp_path, "train", message)
     (tmp_path / "test_data.json").write_text('[{"video": "a.mov", "description": "x"}]')
     write_lines(tmp_path / "test_list.txt", ["a.mov", "a."])
-    refuse(
+    assert_refused(
         shrink("didemo", test=2), tmp_path, "test", r"has the video 'a\.' but the annotations have no caption"
     )
 
@@ -220,7 +226,7 @@ def test_videos_without_captions(tmp_path, shrink):
 @pytest.mark.parametrize("caption", ["", " ", 3, None, ["x"]])
 def test_captions_that_are_no_texts(tmp_path, shrink, caption):
     write_msvd(tmp_path, {"a": ["x", caption]}, test=["a"])
-    refuse(
+    assert_refused(
         shrink("msvd", test=1), tmp_path, "test", "has the video 'a' with the caption .* must be texts; get"
     )
 
@@ -232,7 +238,7 @@ def test_ids_that_are_no_names_of_files(tmp_path, shrink, video_id):
     item = {"videoID": video_id, "enCap": ["x"]}
     (tmp_path / "vatex_training_v1.0.json").write_text(json.dumps([item]))
     message = "item 0 of .*` has the video '.*' but an id must be the name of a file, without a folder; corr"
-    refuse(shrink("vatex", train=1), tmp_path, "train", message)
+    assert_refused(shrink("vatex", train=1), tmp_path, "train", message)
 
 
 # Layouts
@@ -267,7 +273,7 @@ def test_ids_that_are_no_names_of_files(tmp_path, shrink, video_id):
 )
 def test_bad_json_of_msrvtt(tmp_path, content, message):
     (tmp_path / "MSRVTT_data.json").write_text(content)
-    refuse(PUBLISHED["msrvtt3k"], tmp_path, "test", message)
+    assert_refused(PUBLISHED["msrvtt3k"], tmp_path, "test", message)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +292,7 @@ def test_bad_json_of_msrvtt(tmp_path, content, message):
 )
 def test_bad_jsonl(tmp_path, line, message):
     write_lines(tmp_path / "test1ka.jsonl", ['{"clip_id": "video0", "text": "a"}', line])
-    refuse(PUBLISHED["msrvtt1k"], tmp_path, "test", message)
+    assert_refused(PUBLISHED["msrvtt1k"], tmp_path, "test", message)
 
 
 @pytest.mark.parametrize(
@@ -330,4 +336,4 @@ def test_bad_jsonl(tmp_path, line, message):
 def test_bad_layouts(tmp_path, name, file_name, content, message):
     write_lines(tmp_path / "test_list.txt", ["a"])
     (tmp_path / file_name).write_text(content)
-    refuse(PUBLISHED[name], tmp_path, "test", message)
+    assert_refused(PUBLISHED[name], tmp_path, "test", message)

@@ -4,7 +4,6 @@ import ast
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -166,7 +165,6 @@ def test_nobodys_machine_is_mentioned():
             assert not found, f"{name} mentions {found}"
 
 
-@pytest.mark.skipif(not find_spec("ruff"), reason="ruff is not installed")
 @pytest.mark.parametrize("arguments", [("check",), ("format", "--check")])
 def test_ruff(arguments):
     command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", str(ROOT)]
