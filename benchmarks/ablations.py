@@ -10,6 +10,7 @@ import argparse
 
 from shapes_runs import (
     F_PIG,
+    METRICS,
     WITHOUT_GENERATOR_STAGE,
     Run,
     add_arguments,
@@ -18,7 +19,6 @@ from shapes_runs import (
     measure_runs,
 )
 
-METRICS = ("t2v_R@1", "t2v_R@5", "t2v_R@10", "v2t_R@1")
 ABLATIONS = {
     "F-Pig": F_PIG,
     "without token selection": Run("no_selection", ("--num_selected_tokens=0",)),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from shapes_runs import (
     F_PIG,
+    METRICS,
     WITHOUT_GENERATOR_STAGE,
     Run,
     add_arguments,
@@ -28,7 +29,6 @@ from shapes_runs import (
 if TYPE_CHECKING:
     import torch
 
-METRICS = ("t2v_R@1", "t2v_R@5", "t2v_R@10", "v2t_R@1")
 RUNS = [
     F_PIG,
     Run("clip4clip", ("--video_pooling=mean", *WITHOUT_GENERATOR_STAGE)),

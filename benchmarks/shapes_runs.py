@@ -22,6 +22,7 @@ import yaml
 ROOT = Path(__file__).parents[1]
 CONFIG_PATH = ROOT / "configs" / "shapes.yaml"
 CONFIG = yaml.safe_load(CONFIG_PATH.read_text())
+METRICS = ("t2v_R@1", "t2v_R@5", "t2v_R@10", "v2t_R@1")
 EPOCHS_AFTER_TOWERS = CONFIG["generator_epochs"] + CONFIG["num_train_epochs"]
 WITHOUT_GENERATOR_STAGE = ("--generator_epochs=0", f"--num_train_epochs={EPOCHS_AFTER_TOWERS}")
 
