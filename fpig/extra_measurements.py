@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 from video_retrieval.embedding_ranking import rank_embeddings
 from video_retrieval.ranking import summarize_ranks, summarize_retrieval
-from video_retrieval.rescoring import rank_with_dual_softmax, rank_with_query_bank
+from video_retrieval.rescoring import rank_with_dual_softmax, rank_with_query_bank, summarize_query_bank
 
 from fpig.embedding import embed_video_batches, evaluation_mode, require_readable, to_unit_vectors
 from fpig.single_tower import (
@@ -139,8 +139,7 @@ def measure_extras(
         settings = {"beta": QUERY_BANK_BETA}
         ranks = rank_with_query_bank(*pairs, bank_embeds, **settings)
         settings |= {"bank": extras.query_bank_name, "bank_size": len(bank_embeds)}
-        num_rescored = {"num_rescored_queries": int(ranks.is_rescored.sum())}
-        measured["query_bank_metrics"] = summarize_ranks(ranks.t2v, "t2v_") | num_rescored | settings
+        measured["query_bank_metrics"] = summarize_query_bank(ranks) | settings
     return measured
 
 

@@ -94,7 +94,8 @@ def test_extras_are_those_of_their_functions(model, processor, records, results)
     assert measured["dual_softmax_metrics"] == expected
     ranks = rank_with_query_bank(*embeds, bank_embeds)
     expected = {
-        "num_rescored_queries": ranks.is_rescored.sum(),
+        "t2v_num_tied_queries": np.count_nonzero(ranks.t2v_ties),
+        "num_rescored_queries": np.count_nonzero(ranks.is_rescored),
         "beta": 20.0,
         "bank": "train",
         "bank_size": 3,
