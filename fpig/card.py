@@ -72,6 +72,8 @@ def write_model_card(
         base_model=base_model,
         progress=progress,
         video_pooling=config.video_pooling,
+        use_interaction=config.use_interaction,
+        num_selected_tokens=config.num_selected_tokens,
         method=method,
         method_url=method_url,
         figure=FIGURE_NAME if (folder / FIGURE_NAME).is_file() else None,
@@ -90,8 +92,9 @@ def write_model_card(
 
 
 def copy_method_figure(folder: Path, config: PreTrainedConfig, figure: Path) -> None:
-    """Puts the method's figure into `folder`; a baseline's release has none, as it shows F-Pig."""
-    if config.video_pooling == "pseudo_query":
+    """Puts the method's figure into `folder`; it shows all of F-Pig, so others' releases have none."""
+    is_whole = config.use_interaction and config.num_selected_tokens > 0
+    if config.video_pooling == "pseudo_query" and is_whole:
         shutil.copyfile(figure, folder / FIGURE_NAME)
 
 

@@ -65,10 +65,10 @@ def results(model, processor, tmp_path_factory):
 def write_card(processor, tmp_path_factory):
     """`write_card(results, pooling, …)` → the folder with the card."""
 
-    def write(results, pooling="pseudo_query", name="fpig-toy", with_figure=True, **keywords):
+    def write(results, pooling="pseudo_query", name="fpig-toy", with_figure=True, fields=(), **keywords):
         folder = tmp_path_factory.mktemp("outputs") / name
         folder.mkdir()
-        config = make_model(processor, video_pooling=pooling).config
+        config = make_model(processor, video_pooling=pooling, **dict(fields)).config
         if with_figure:
             copy_method_figure(folder, config, METHOD_FIGURE)
         write_model_card(folder, config, processor, results, CARD_TEMPLATE, **keywords)
@@ -85,6 +85,22 @@ def folder(write_card, results):
 @pytest.fixture(scope="module")
 def card(folder):
     return ModelCard.load(folder / "README.md")
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"use_interaction": False}, "an ablation: the pseudo-query attends over nothing, and is itself"),
+        ({"num_selected_tokens": 0}, "an ablation: the generator reads no selected patches."),
+    ],
+)
+def test_card_of_an_ablation_says_what_is_left_out(write_card, card, results, fields, sentence):
+    folder = write_card(results, fields=fields)
+    method = read_section((folder / "README.md").read_text(), "Method")
+    assert sentence in method
+    assert not (folder / "method.png").exists()
+    assert "method.png" not in method
+    assert "ablation" not in card.content
 
 
 def read_section(text, title):
