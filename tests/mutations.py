@@ -1584,13 +1584,6 @@ SINGLE_TOWER_AND_SEARCH = (
         "tests/test_avs_search.py::test_embeddings_of_others_are_not_taken",
     ),
     Mutation(
-        "equal videos don't tie in the last block of real queries",
-        "fpig/single_tower.py",
-        "(pad_block(part[columns]) for part in",
-        "(part[columns] for part in",
-        "tests/test_single_tower.py::test_equal_videos_tie_whatever_the_sizes",
-    ),
-    Mutation(
         "a NaN of the second stage is the best rank",
         "fpig/single_tower.py",
         "        check_block(pair_scores.numpy())\n",
@@ -1678,11 +1671,11 @@ RANKING_AND_RESCORING = (
         "tests/test_ranking.py::test_block_size_and_caption_order_do_not_matter",
     ),
     Mutation(
-        "ranking leaves torch with one thread",
+        "ranking leaves threads that start later with one each",
         "metrics/video_retrieval/embedding_ranking.py",
-        "    num_threads = torch.get_num_threads()\n",
-        "    num_threads = torch.get_num_threads()\n    torch.set_num_threads(1)\n",
-        "tests/test_ranking.py::test_number_of_threads_does_not_matter_and_stays",
+        "        torch.set_num_threads(num_threads)  #",
+        "        pass  #",
+        "tests/test_ranking.py::test_threads_that_start_later_have_torchs_number_of_threads",
     ),
     Mutation(
         "dual softmax over the videos of a caption",
