@@ -9,7 +9,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import chain
 from typing import Any
@@ -18,28 +18,43 @@ import av
 import numpy as np
 import torch
 from av.container import InputContainer as Container
-from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream as Stream
 
-from .frame_folder_fpig import decode_image, list_images
-from .frame_table_fpig import PacketEntry, demux, find_group_starts, list_packets, list_times
+from .frame_folder_fpig import decode_folder, list_images
+from .frame_table_fpig import (
+    PacketEntry,
+    demux,
+    find_group_starts,
+    find_nearest_keyframes,
+    list_packets,
+    list_times,
+)
 from .frames_fpig import (
     ChooseIndices,
+    Transform,
     VideoReadError,
     check_aspect_ratio,
     make_error,
     name_video,
+    stack_frames,
     take_frames,
+    to_rgb,
 )
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif"
 MAX_PIXELS = 8192 * 4320
+# Which have pictures that no other picture leans on, and decoders that can leave them out.
+CODECS_WITH_UNREFERENCED = {"h264", "hevc", "mpeg2video"}
 GUESSED_RATE = 25  # frames a second, as players guess where nothing tells
 PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
-INTERPOLATION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
-def read_frames(video: Any, choose_indices: ChooseIndices) -> torch.Tensor:
+def read_frames(
+    video: Any,
+    choose_indices: ChooseIndices,
+    transform: Transform | None = None,
+    keyframes_only: bool = False,
+) -> torch.Tensor:
     """
     Reads chosen frames of a video.
 
@@ -49,10 +64,15 @@ def read_frames(video: Any, choose_indices: ChooseIndices) -> torch.Tensor:
             [T, 3, H, W] of uint8, or a list of PIL images. The path of a folder is a video too, whose frames
             are its pictures (jpg, png or webp) in the natural order of their names.
         choose_indices: number of frames in the clip → indices wanted, in any order, repeats allowed.
+        transform: what is done to each frame [H, W, 3] as soon as it is decoded, so that no more than one is
+            in memory at its full size; the frames keep it by default.
+        keyframes_only: take the keyframe nearest to each wanted frame of an encoded video, which can be
+            decoded alone. Avi, which doesn't tell when frames are shown, is read as without.
 
     Returns:
-        RGB frames [T, H, W, 3] uint8. Rotation metadata is applied, an alpha channel is dropped. Where a clip
-        is damaged, the nearest readable frame stands in, with a warning.
+        RGB frames [T, H, W, 3] uint8, or what `transform` made of them. Rotation metadata is applied, an
+        alpha channel is dropped. Where a clip is damaged, the nearest readable frame stands in, with a
+        warning.
 
     Raises:
         VideoReadError: nothing can be read, or what `video` names is no local video.
@@ -60,13 +80,21 @@ def read_frames(video: Any, choose_indices: ChooseIndices) -> torch.Tensor:
     """
     name = name_video(video)
     video = take_source(video)
+
+    def convert(frame: np.ndarray) -> np.ndarray:
+        check_aspect_ratio(frame, name)
+        return frame if transform is None else transform(frame)
+
     if isinstance(video, np.ndarray | torch.Tensor | list | tuple):
-        return check_aspect_ratio(take_frames(video, name, choose_indices), name)
+        frames = take_frames(video, name, choose_indices)
+        return torch.from_numpy(np.stack([convert(frame) for frame in frames.numpy()]))
     with explain_errors(name):
-        return check_aspect_ratio(torch.from_numpy(decode_frames(video, name, choose_indices)), name)
+        return torch.from_numpy(decode_frames(video, name, choose_indices, convert, keyframes_only))
 
 
-def read_frame_seconds(video: Any, choose_indices: ChooseIndices) -> list[float]:
+def read_frame_seconds(
+    video: Any, choose_indices: ChooseIndices, keyframes_only: bool = False
+) -> list[float]:
     """
     When the frames that `read_frames` takes of an encoded video are shown, in seconds from its start, as a
     player counts them. Where the container doesn't tell, frames are taken as evenly spaced, and those of a
@@ -82,7 +110,8 @@ def read_frame_seconds(video: Any, choose_indices: ChooseIndices) -> list[float]
         return [index / GUESSED_RATE for index in indices]
     with explain_errors(name):
         with open_clip(source, name) as (container, stream):
-            times = list_times(list_packets(container, stream, name), container.format.name)
+            table, _ = list_packets(container, stream, name)
+            times = list_times(table, container.format.name)
             start, time_base = (container.start_time or 0) / av.time_base, stream.time_base
             rate = stream.average_rate or stream.guessed_rate or GUESSED_RATE
         num_available = len(list_readable(source, name, by_time=False) if times is None else times)
@@ -91,7 +120,10 @@ def read_frame_seconds(video: Any, choose_indices: ChooseIndices) -> list[float]
     indices = choose_indices(num_available)
     if times is None:
         return [float(index / rate) for index in indices]
-    return [max(0.0, float(times[index] * time_base) - start) for index in indices]
+    shown = [times[index] for index in indices]
+    if keyframes_only:
+        shown = find_nearest_keyframes(table, shown)
+    return [max(0.0, float(time * time_base) - start) for time in shown]
 
 
 def take_source(video: Any) -> Any:
@@ -113,31 +145,39 @@ def explain_errors(name: str) -> Iterator[None]:
         raise make_error(name, reason) from error
 
 
-def decode_frames(source: Any, name: str, choose_indices: ChooseIndices) -> np.ndarray:
+def decode_frames(
+    source: Any, name: str, choose_indices: ChooseIndices, convert: Transform, keyframes_only: bool
+) -> np.ndarray:
     """
-    Decodes the wanted frames of an encoded video → [T, H, W, 3] uint8.
+    Decodes the wanted frames of an encoded video and converts each → [T, H, W, 3] uint8.
 
     The packets are listed first, without decoding: their times in order are the frame table. Then only the
     groups of pictures that hold a wanted frame are decoded, and frames are told apart by their times.
     Containers without times are decoded from the start and counted.
     """
     if is_folder(source):
-        return decode_folder(os.fspath(source), name, choose_indices)
+        return decode_folder(os.fspath(source), name, choose_indices, convert, MAX_PIXELS)
+    found: dict[int, np.ndarray] = {}
     with open_clip(source, name) as (container, stream):
-        table = list_packets(container, stream, name)
+        table, packets = list_packets(container, stream, name)
         times = list_times(table, container.format.name)
+        wanted = [times[index] for index in choose_indices(len(times))] if times else []
+        if keyframes_only:
+            wanted = find_nearest_keyframes(table, wanted)
+        if packets is not None:
+            found = decode_groups(stream.codec_context, packets, table, set(wanted), convert)
+    if packets is None and wanted:
+        with open_clip(source, name) as (container, stream):
+            found = decode_groups(stream.codec_context, demux(container, stream), table, set(wanted), convert)
     if times is None:
         keys = list_readable(source, name, by_time=False)
         numbers = range(len(keys))
         wanted = [numbers[index] for index in choose_indices(len(keys))] if keys else []
-        found = decode_readable(source, name, set(wanted), keys)
-    else:
-        wanted = [times[index] for index in choose_indices(len(times))] if times else []
-        found = decode_groups(source, name, table, set(wanted))
-        if len(found) < len(set(wanted)):
-            # A stream that can't be entered at its keyframes, or a damaged one.
-            keys = list_readable(source, name, by_time=True)
-            found = decode_readable(source, name, set(wanted), keys)
+        found = decode_readable(source, name, set(wanted), keys, convert)
+    elif len(found) < len(set(wanted)):
+        # A stream that can't be entered at its keyframes, or a damaged one.
+        keys = list_readable(source, name, by_time=True)
+        found = decode_readable(source, name, set(wanted), keys, convert)
     if not found:
         raise make_error(name, "no frame of it can be decoded")
     return stack_frames(found, wanted)
@@ -146,40 +186,6 @@ def decode_frames(source: Any, name: str, choose_indices: ChooseIndices) -> np.n
 def is_folder(source: Any) -> bool:
     """Whether `source` is the path of a folder."""
     return isinstance(source, str | os.PathLike) and os.path.isdir(source)
-
-
-def decode_folder(folder: str, name: str, choose_indices: ChooseIndices) -> np.ndarray:
-    """Decodes the wanted pictures of a folder, which have one size → [T, H, W, 3] uint8."""
-    images = list_images(folder, name)
-    wanted = choose_indices(len(images))
-    found: dict[int, np.ndarray] = {}
-    for index in wanted:
-        if index not in found:
-            found[index] = to_rgb(decode_image(images[index], name, MAX_PIXELS))
-        (height, width), (first_height, first_width) = (found[key].shape[:2] for key in (index, wanted[0]))
-        if (height, width) != (first_height, first_width):
-            raise make_error(
-                name,
-                f"its `{os.path.basename(images[index])}` has {width}×{height} pixels but "
-                f"`{os.path.basename(images[wanted[0]])}` has {first_width}×{first_height}",
-            )
-    return stack_frames(found, wanted)
-
-
-def stack_frames(found: dict[int, np.ndarray], wanted: list[int]) -> np.ndarray:
-    """`wanted` frames out of `found`, which is emptied, in the size of the first of them → [T, H, W, 3]."""
-    height, width, _ = found[wanted[0]].shape
-    frames = np.empty((len(wanted), height, width, 3), np.uint8)
-    for key in list(found):  # taken out one by one: a large clip is never held twice
-        frame = found.pop(key)
-        if frame.shape != frames.shape[1:]:
-            frame = (
-                av.VideoFrame.from_ndarray(frame)
-                .reformat(width, height, interpolation=INTERPOLATION)
-                .to_ndarray()
-            )
-        frames[[index for index, other in enumerate(wanted) if other == key]] = frame
-    return frames
 
 
 @contextmanager
@@ -258,27 +264,36 @@ def is_cover_picture(stream: Stream) -> bool:
 
 
 def decode_groups(
-    source: Any, name: str, table: list[PacketEntry], wanted: set[int]
+    decoder: av.VideoCodecContext,
+    packets: Iterable[av.Packet],
+    table: list[PacketEntry],
+    wanted: set[int],
+    convert: Transform,
 ) -> dict[int, np.ndarray]:
-    """Decodes the groups of pictures that hold `wanted` times and nothing between them → RGB by time."""
+    """Decodes the groups of pictures that hold `wanted` times and nothing between them → frames by time."""
+    if not wanted:
+        return {}
     starts = find_group_starts(table)
     needed: set[int] = set()
     for position, entry in enumerate(table):
         if entry.pts in wanted:
             needed.update(range(starts[position], position + 1))
     group_ends = {position for position in needed if position + 1 not in needed}
+    can_skip = decoder.name in CODECS_WITH_UNREFERENCED
     found: dict[int, np.ndarray] = {}
-    with open_clip(source, name) as (container, stream), suppress(av.error.FFmpegError):
-        for position, packet in enumerate(demux(container, stream)):
+    with suppress(av.error.FFmpegError):
+        for position, packet in enumerate(packets):
             if position not in needed:
                 continue
-            frames = stream.codec_context.decode(packet)
+            if can_skip:
+                decoder.skip_frame = "DEFAULT" if table[position].pts in wanted else "NONREF"
+            frames = decoder.decode(packet)
             if position in group_ends:
-                frames += stream.codec_context.decode(None)
-                stream.codec_context.flush_buffers()
+                frames += decoder.decode(None)
+                decoder.flush_buffers()
             if any(frame.is_corrupt for frame in frames):
                 break
-            found |= {frame.pts: to_rgb(frame) for frame in frames if frame.pts in wanted}
+            found |= {frame.pts: convert(to_rgb(frame)) for frame in frames if frame.pts in wanted}
             if len(found) == len(wanted):
                 break
     return found
@@ -304,7 +319,7 @@ def list_readable(source: Any, name: str, by_time: bool) -> list[int | None]:
 
 
 def decode_readable(
-    source: Any, name: str, wanted: set[int], keys: list[int | None]
+    source: Any, name: str, wanted: set[int], keys: list[int | None], convert: Transform
 ) -> dict[int, np.ndarray]:
     """`wanted` frames from a decode of everything; for one that is lost the nearest, with a warning."""
     readable = [key for key in keys if key is not None]
@@ -320,14 +335,8 @@ def decode_readable(
         )
     taken = set(nearest.values())
     frames = zip(keys, decode_in_order(source, name), strict=False)
-    pixels = {key: to_rgb(frame) for key, frame in frames if key in taken}
+    pixels = {key: convert(to_rgb(frame)) for key, frame in frames if key in taken}
     return {key: pixels[other] for key, other in nearest.items()}
-
-
-def to_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """A decoded frame → [H, W, 3] uint8, by its own colour matrix and range, turned as its metadata says."""
-    rgb = VideoReformatter().reformat(frame, format="rgb24", interpolation=INTERPOLATION, threads=1)
-    return np.rot90(rgb.to_ndarray(), k=round(frame.rotation / 90)).copy()
 
 
 __all__ = ["VideoReadError", "read_frame_seconds", "read_frames"]

@@ -9,8 +9,9 @@ import os
 import re
 
 import av
+import numpy as np
 
-from .frames_fpig import make_error
+from .frames_fpig import ChooseIndices, Transform, make_error, stack_frames, to_rgb
 
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
 MAX_BYTES = 256 << 20
@@ -75,4 +76,26 @@ def decode_image(path: str, name: str, max_pixels: int) -> av.VideoFrame:
     return frames[0]
 
 
-__all__ = ["IMAGE_SUFFIXES", "decode_image", "list_images"]
+def decode_folder(
+    folder: str, name: str, choose_indices: ChooseIndices, convert: Transform, max_pixels: int
+) -> np.ndarray:
+    """Decodes and converts the wanted pictures of a folder, which have one size → [T, H, W, 3] uint8."""
+    images = list_images(folder, name)
+    wanted = choose_indices(len(images))
+    found: dict[int, np.ndarray] = {}
+    first_size: tuple[int, ...] = ()
+    for index in dict.fromkeys(wanted):
+        picture = to_rgb(decode_image(images[index], name, max_pixels))
+        first_size = first_size or picture.shape[:2]
+        if picture.shape[:2] != first_size:
+            (height, width), (first_height, first_width) = picture.shape[:2], first_size
+            raise make_error(
+                name,
+                f"its `{os.path.basename(images[index])}` has {width}×{height} pixels but "
+                f"`{os.path.basename(images[wanted[0]])}` has {first_width}×{first_height}",
+            )
+        found[index] = convert(picture)
+    return stack_frames(found, wanted)
+
+
+__all__ = ["IMAGE_SUFFIXES", "decode_folder", "list_images"]

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import av
 from av.container import InputContainer as Container
@@ -11,10 +11,11 @@ from av.video.stream import VideoStream as Stream
 
 # These containers carry no presentation times that could be trusted: their frames are counted while decoding.
 FORMATS_WITHOUT_TIMES = {"avi"}
+# Above it a second reading of the file takes less time than the memory to keep its packets.
+MAX_KEPT_BYTES = 16 * 2**20
 
 
-@dataclass(frozen=True)
-class PacketEntry:
+class PacketEntry(NamedTuple):
     """What the frame table keeps of a packet; the table is in decode order."""
 
     pts: int | None
@@ -47,9 +48,15 @@ def collect_errors() -> Iterator[list[tuple[int, str, str]]]:
             av.logging.set_level(None)
 
 
-def list_packets(container: Container, stream: Stream, name: str) -> list[PacketEntry]:
-    """The frame table, in decode order; warns where the container is broken."""
-    table, problems = [], []
+def list_packets(
+    container: Container, stream: Stream, name: str
+) -> tuple[list[PacketEntry], list[av.Packet] | None]:
+    """
+    The frame table, in decode order, and the packets themselves, `None` if they are larger than
+    `MAX_KEPT_BYTES`; warns where the container is broken.
+    """
+    table, packets, problems = [], [], []
+    num_bytes = 0
     is_vp8 = stream.codec_context.name == "vp8"
     with collect_errors() as logs:
         for packet in demux(container, stream):
@@ -58,10 +65,15 @@ def list_packets(container: Container, stream: Stream, name: str) -> list[Packet
             table.append(PacketEntry(packet.pts, packet.is_keyframe, not (packet.is_discard or is_hidden)))
             if packet.is_corrupt:
                 problems.append("a packet is incomplete")
+            num_bytes += packet.size
+            if num_bytes <= MAX_KEPT_BYTES:
+                packets.append(packet)
+            else:
+                packets.clear()
     problems += [message.strip() for level, _, message in logs if level <= av.logging.ERROR]
     if problems:
         warnings.warn(f"the video `{name}` is damaged: {problems[0]}", stacklevel=2)
-    return table
+    return table, packets if num_bytes <= MAX_KEPT_BYTES else None
 
 
 def list_times(table: list[PacketEntry], format_name: str) -> list[int] | None:
@@ -87,4 +99,17 @@ def find_group_starts(table: list[PacketEntry]) -> list[int]:
     return starts
 
 
-__all__ = ["PacketEntry", "demux", "find_group_starts", "list_packets", "list_times"]
+def find_nearest_keyframes(table: list[PacketEntry], times: list[int]) -> list[int]:
+    """For each of `times` that of the nearest shown keyframe, the earlier of two; itself if there is none."""
+    keyframe_times = sorted(entry.pts for entry in table if entry.is_keyframe and entry.is_shown)
+    return [min(keyframe_times or [time], key=lambda other, time=time: abs(other - time)) for time in times]
+
+
+__all__ = [
+    "PacketEntry",
+    "demux",
+    "find_group_starts",
+    "find_nearest_keyframes",
+    "list_packets",
+    "list_times",
+]

@@ -1,15 +1,20 @@
-"""Frames that are decoded already: arrays, tensors, pictures. And the error for videos that can't be read."""
+"""Decoded frames: libav's, arrays, tensors, pictures. And the error for videos that can't be read."""
 
 import os
 from collections.abc import Callable
 from typing import Any
 
+import av
 import numpy as np
 import torch
+from av.video.reformatter import Interpolation, VideoReformatter
 
 # Number of frames in a clip → indices of those wanted, in any order, repeats allowed.
 ChooseIndices = Callable[[int], list[int]]
+# A frame [H, W, 3] → what is kept of it, another such array.
+Transform = Callable[[np.ndarray], np.ndarray]
 MAX_ASPECT_RATIO = 32
+INTERPOLATION = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
 
 class VideoReadError(ValueError):
@@ -40,20 +45,44 @@ def name_video(video: Any) -> str:
     return os.fsdecode(path) if isinstance(path, str | os.PathLike) else f"<{type(video).__name__}>"
 
 
-def check_aspect_ratio(frames: torch.Tensor, name: str) -> torch.Tensor:
+def check_aspect_ratio(frame: np.ndarray, name: str) -> None:
     """
-    Frames [T, H, W, 3] as they are.
-
     Raises:
-        VideoReadError: one side is so much longer that resizing the other to a model's input, which keeps the
-            ratio, would need more memory than the video itself.
+        VideoReadError: one side of a frame [H, W, 3] is so much longer that resizing the other to a model's
+            input, which keeps the ratio, would need more memory than the video itself.
     """
-    height, width = frames.shape[1:3]
+    height, width = frame.shape[:2]
     if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
         raise make_error(
             name,
             f"its frame size is {width}×{height}; one side is at most {MAX_ASPECT_RATIO} times the other",
         )
+
+
+def to_rgb(frame: av.VideoFrame) -> np.ndarray:
+    """A decoded frame → [H, W, 3] uint8, by its own colour matrix and range, turned as its metadata says."""
+    # libav computes the same values of packed pixels, but one by one: four times as long.
+    planar = VideoReformatter().reformat(frame, format="gbrp", interpolation=INTERPOLATION, threads=1)
+    green, blue, red = (
+        np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, : planar.width]
+        for plane in planar.planes
+    )
+    return np.rot90(np.stack([red, green, blue], axis=-1), k=round(frame.rotation / 90))
+
+
+def stack_frames(found: dict[int, np.ndarray], wanted: list[int]) -> np.ndarray:
+    """`wanted` frames out of `found`, which is emptied, in the size of the first of them → [T, H, W, 3]."""
+    height, width, _ = found[wanted[0]].shape
+    frames = np.empty((len(wanted), height, width, 3), np.uint8)
+    for key in list(found):  # taken out one by one: a large clip is never held twice
+        frame = found.pop(key)
+        if frame.shape != frames.shape[1:]:
+            frame = (
+                av.VideoFrame.from_ndarray(frame)
+                .reformat(width, height, interpolation=INTERPOLATION)
+                .to_ndarray()
+            )
+        frames[[index for index, other in enumerate(wanted) if other == key]] = frame
     return frames
 
 
@@ -98,9 +127,12 @@ def to_rgb_array(frame: Any) -> np.ndarray:
 
 __all__ = [
     "ChooseIndices",
+    "Transform",
     "VideoReadError",
     "check_aspect_ratio",
     "make_error",
     "name_video",
+    "stack_frames",
     "take_frames",
+    "to_rgb",
 ]

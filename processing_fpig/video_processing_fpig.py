@@ -27,6 +27,8 @@ class FPigVideoProcessor(VideoProcessorMixin):
             resizes both sides to `size` without antialias, as the authors' code does.
         image_mean: per channel, of values in [0, 1]; CLIP's by default.
         image_std: per channel; CLIP's by default.
+        keyframes_only: take the keyframe nearest to each frame, which needs no other frame to be decoded:
+            faster where keyframes are far apart, but a clip with one keyframe becomes one picture.
 
     Raises:
         ValueError: naming the setting, its value, the rule and the repair.
@@ -41,6 +43,7 @@ class FPigVideoProcessor(VideoProcessorMixin):
         resize_mode: str = "crop",
         image_mean: tuple[float, ...] = CLIP_MEAN,
         image_std: tuple[float, ...] = CLIP_STD,
+        keyframes_only: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -56,7 +59,10 @@ class FPigVideoProcessor(VideoProcessorMixin):
                 )
         if min(image_std) <= 0:
             raise ValueError(f"`image_std` is {image_std}; its numbers must be above 0")
+        if not isinstance(keyframes_only, bool):
+            raise ValueError(f"`keyframes_only` is {keyframes_only!r}; it must be True or False")
         self.num_frames = num_frames
+        self.keyframes_only = keyframes_only
         self.size = size
         self.resize_mode = resize_mode
         self.image_mean = list(image_mean)
@@ -103,8 +109,14 @@ class FPigVideoProcessor(VideoProcessorMixin):
         def choose_indices(num_available: int) -> list[int]:
             return sample_frame_indices(num_available, num_frames, mode, generator)
 
+        def resize(frame: np.ndarray) -> np.ndarray:
+            return resize_frame(frame, self.size, self.resize_mode)
+
         pixel_values = torch.stack(
-            [self.make_pixel_values(read_frames(video, choose_indices)) for video in batch]
+            [
+                self.make_pixel_values(read_frames(video, choose_indices, resize, self.keyframes_only))
+                for video in batch
+            ]
         )
         return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
 
@@ -115,9 +127,11 @@ class FPigVideoProcessor(VideoProcessorMixin):
         Raises:
             VideoReadError: the video can't be read.
         """
-        return read_frame_seconds(
-            video, lambda num_available: sample_frame_indices(num_available, self.num_frames)
-        )
+
+        def choose_indices(num_available: int) -> list[int]:
+            return sample_frame_indices(num_available, self.num_frames)
+
+        return read_frame_seconds(video, choose_indices, self.keyframes_only)
 
     def make_pictures(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Undoes the normalisation: pixel values [..., 3, S, S] → RGB uint8, what the model sees."""
@@ -125,10 +139,10 @@ class FPigVideoProcessor(VideoProcessorMixin):
         return (pixel_values * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
 
     def make_pixel_values(self, frames: torch.Tensor) -> torch.Tensor:
-        """RGB frames [T, H, W, 3] uint8 → normalised [T, 3, S, S] float32."""
-        frames = resize_frames(frames.permute(0, 3, 1, 2), self.size, self.resize_mode).div(255)
+        """RGB frames [T, S, S, 3] uint8 → normalised [T, 3, S, S] float32."""
         mean, std = self.get_channel_statistics()
-        return (frames - mean) / std
+        pixel_values = frames.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+        return pixel_values.div_(255).sub_(mean).div_(std)  # in place: new memory takes longer than the sums
 
     def get_channel_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """`image_mean` and `image_std`, each [3, 1, 1]."""
@@ -165,19 +179,20 @@ def is_image(frame: Any) -> bool:
     return type(frame).__module__.startswith("PIL.")
 
 
-def resize_frames(frames: torch.Tensor, size: int, mode: str) -> torch.Tensor:
+def resize_frame(frame: np.ndarray, size: int, mode: str) -> np.ndarray:
     """
-    Bicubic, uint8 [T, 3, H, W] → [T, 3, size, size]; with antialias in mode `"crop"`.
+    Bicubic, [H, W, 3] uint8 → [size, size, 3]; with antialias in mode `"crop"`.
 
     As bytes, so that sums are rounded and cut off after each direction, as Pillow does for CLIP.
     """
-    height, width = frames.shape[-2:]
+    height, width = frame.shape[:2]
     short = min(height, width)
     is_crop = mode == "crop"
     target = (size * height // short, size * width // short) if is_crop else (size, size)
     top, left = (target[0] - size) // 2, (target[1] - size) // 2
-    resized = torch.nn.functional.interpolate(frames, target, mode="bicubic", antialias=is_crop)
-    return resized[..., top : top + size, left : left + size]
+    channels_first = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
+    resized = torch.nn.functional.interpolate(channels_first[None], target, mode="bicubic", antialias=is_crop)
+    return resized[0, :, top : top + size, left : left + size].permute(1, 2, 0).numpy()
 
 
 __all__ = ["FPigVideoProcessor"]

@@ -20,8 +20,9 @@ from make_clips import (
     read_numbers,
 )
 
-from processing_fpig import VideoReadError
-from processing_fpig.decoding_fpig import read_frame_seconds, read_frames, to_rgb
+from processing_fpig import FPigVideoProcessor, VideoReadError, decoding_fpig, frame_table_fpig
+from processing_fpig.decoding_fpig import read_frame_seconds, read_frames
+from processing_fpig.frames_fpig import to_rgb
 
 
 @pytest.fixture(autouse=True)
@@ -274,3 +275,108 @@ def test_chosen_indices_are_checked_by_who_chooses():
 def test_index_beyond_the_clip_is_an_error(name):
     with pytest.raises(IndexError):
         read_frames(make_clip(name), lambda num_available: [num_available])
+
+
+@pytest.mark.parametrize("name", ["mp4_short_groups", "mp4_open_groups", "ts_mpeg2", "webm_vp9"])
+def test_files_too_large_to_keep_their_packets_give_the_same_frames(name, monkeypatch):
+    clip, wanted = make_clip(name), [3, 17, 18, 29]
+    expected = read_frames(clip, lambda num_available: wanted)
+    monkeypatch.setattr(frame_table_fpig, "MAX_KEPT_BYTES", 100)
+    with av.open(io.BytesIO(clip)) as container:
+        table, packets = frame_table_fpig.list_packets(container, container.streams.video[0], name)
+    assert packets is None
+    assert len(table) == 30
+    assert torch.equal(read_frames(clip, lambda num_available: wanted), expected)
+
+
+@pytest.mark.parametrize("name", ["mp4_one_group_b_frames", "mp4_hevc", "ts_mpeg2"])
+def test_pictures_that_nothing_leans_on_are_left_out(name, monkeypatch):
+    """Each frame comes out without them; fewer pictures come out of the decoder than with them."""
+    counts = {}
+    for codecs in (set(), decoding_fpig.CODECS_WITH_UNREFERENCED):
+        monkeypatch.setattr(decoding_fpig, "CODECS_WITH_UNREFERENCED", codecs)
+        num_pictures = 0
+        for number in range(30):
+            with decoding_fpig.open_clip(make_clip(name), name) as (container, stream):
+                table, packets = frame_table_fpig.list_packets(container, stream, name)
+                decoder = CountingDecoder(stream.codec_context)
+                wanted = sorted(entry.pts for entry in table)[number]
+                frames = decoding_fpig.decode_groups(decoder, packets, table, {wanted}, lambda frame: frame)
+            assert read_numbers([frames[wanted]]) == [number]
+            num_pictures += decoder.num_pictures
+        counts[bool(codecs)] = num_pictures
+    assert counts[True] < 0.8 * counts[False]
+
+
+class CountingDecoder:
+    """A decoder that counts the pictures it gives."""
+
+    def __init__(self, decoder):
+        object.__setattr__(self, "decoder", decoder)
+        object.__setattr__(self, "num_pictures", 0)
+
+    def __getattr__(self, name):
+        return getattr(self.decoder, name)
+
+    def __setattr__(self, name, value):
+        setattr(self.decoder, name, value)
+
+    def decode(self, packet):
+        frames = self.decoder.decode(packet)
+        object.__setattr__(self, "num_pictures", self.num_pictures + len(frames))
+        return frames
+
+
+def find_keyframes(clip: bytes) -> list[int]:
+    """Which frames are keyframes, as the decoder says."""
+    with av.open(io.BytesIO(clip)) as container:
+        return [number for number, frame in enumerate(container.decode(video=0)) if frame.key_frame]
+
+
+@pytest.mark.parametrize(
+    "name", ["mp4_short_groups", "mp4_open_groups", "mp4_one_group_b_frames", "ts_mpeg2", "mkv_variable_rate"]
+)
+def test_keyframes_only_takes_the_nearest_in_time(name):
+    clip = make_clip(name)
+    keyframes, wanted = find_keyframes(clip), list(range(30))
+    times = CLIPS[name].get("times") or range(30)
+    expected = [min(keyframes, key=lambda other: (abs(times[other] - times[n]), other)) for n in wanted]
+    frames = read_frames(clip, lambda num_available: wanted, keyframes_only=True)
+    assert read_numbers(frames) == expected
+    assert len(set(expected)) == len(keyframes)
+    seconds = read_frame_seconds(clip, lambda num_available: wanted, keyframes_only=True)
+    exact = read_frame_seconds(clip, lambda num_available: expected)
+    assert seconds == exact
+
+
+def test_keyframes_only_leaves_what_has_no_keyframe_times():
+    wanted = [3, 17]
+    frames = read_frames(make_clip("avi_mpeg4"), lambda num_available: wanted, keyframes_only=True)
+    assert read_numbers(frames) == wanted
+
+
+def test_keyframes_only_through_the_processor(tmp_path):
+    """It is a setting that is saved, and frames are read by it."""
+    clip = make_clip("mp4_short_groups")
+    FPigVideoProcessor(num_frames=30, size=32, keyframes_only=True).save_pretrained(tmp_path)
+    processor = FPigVideoProcessor.from_pretrained(tmp_path)
+    pixel_values = processor(clip)["pixel_values"][0]
+    changes = [n for n in range(1, 30) if not torch.equal(pixel_values[n], pixel_values[n - 1])]
+    assert len(changes) == len(find_keyframes(clip)) - 1
+    assert processor.read_frame_seconds(clip)[:4] == [0, 0, 0, 0]
+    with pytest.raises(ValueError, match="`keyframes_only` is 'yes'; it must be True or False"):
+        FPigVideoProcessor(keyframes_only="yes")
+
+
+def test_frames_are_transformed_one_by_one():
+    """A frame that is wanted twice is transformed once."""
+    seen = []
+
+    def halve(frame):
+        seen.append(frame.shape)
+        return frame[::2, ::2]
+
+    clip, wanted = make_clip("mp4_short_groups"), [5, 20, 5]
+    frames = read_frames(clip, lambda num_available: wanted, halve)
+    assert torch.equal(frames, read_frames(clip, lambda num_available: wanted)[:, ::2, ::2])
+    assert seen == [(64, 96, 3)] * 2

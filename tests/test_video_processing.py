@@ -10,7 +10,7 @@ from make_clips import make_clip, paint_frames, read_numbers
 
 from processing_fpig import FPigVideoProcessor, VideoReadError
 from processing_fpig.frame_sampling_fpig import sample_frame_indices
-from processing_fpig.video_processing_fpig import CLIP_MEAN, CLIP_STD, resize_frames
+from processing_fpig.video_processing_fpig import CLIP_MEAN, CLIP_STD, resize_frame
 
 
 def to_pixels(pixel_values: torch.Tensor) -> np.ndarray:
@@ -299,13 +299,13 @@ def test_mean_and_std_are_those_of_the_channels():
 
 def test_resized_frames_are_bytes_without_wrapping():
     """Bicubic overshoots at edges; nothing above 255 turns black."""
-    frames = np.zeros((1, 50, 50, 3), np.uint8)
-    frames[:, 20:30, 20:30] = 255
+    frame = np.zeros((50, 50, 3), np.uint8)
+    frame[20:30, 20:30] = 255
     for mode in ("crop", "squash"):
-        resized = resize_frames(torch.from_numpy(frames).permute(0, 3, 1, 2), 32, mode)
-        assert resized.dtype == torch.uint8
-        assert (resized[:, :, 14:18, 14:18] == 255).all()
-        assert (resized[:, :, :10] == 0).all()
+        resized = resize_frame(frame, 32, mode)
+        assert resized.dtype == np.uint8
+        assert (resized[14:18, 14:18] == 255).all()
+        assert (resized[:10] == 0).all()
 
 
 def test_return_tensors(small_processor):
