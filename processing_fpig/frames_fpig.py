@@ -82,7 +82,9 @@ def stack_frames(found: dict[int, np.ndarray], wanted: list[int]) -> np.ndarray:
                 .reformat(width, height, interpolation=INTERPOLATION)
                 .to_ndarray()
             )
-        frames[[index for index, other in enumerate(wanted) if other == key]] = frame
+        for index, other in enumerate(wanted):
+            if other == key:
+                frames[index] = frame
     return frames
 
 

@@ -112,12 +112,9 @@ class FPigVideoProcessor(VideoProcessorMixin):
         def resize(frame: np.ndarray) -> np.ndarray:
             return resize_frame(frame, self.size, self.resize_mode)
 
-        pixel_values = torch.stack(
-            [
-                self.make_pixel_values(read_frames(video, choose_indices, resize, self.keyframes_only))
-                for video in batch
-            ]
-        )
+        pixel_values = torch.empty(len(batch), num_frames, 3, self.size, self.size)
+        for clip, video in zip(pixel_values, batch, strict=True):
+            self.normalize_into(clip, read_frames(video, choose_indices, resize, self.keyframes_only))
         return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
 
     def read_frame_seconds(self, video: Any) -> list[float]:
@@ -138,11 +135,11 @@ class FPigVideoProcessor(VideoProcessorMixin):
         mean, std = self.get_channel_statistics()
         return (pixel_values * std + mean).mul(255).round().clamp(0, 255).to(torch.uint8)
 
-    def make_pixel_values(self, frames: torch.Tensor) -> torch.Tensor:
-        """RGB frames [T, S, S, 3] uint8 → normalised [T, 3, S, S] float32."""
+    def normalize_into(self, pixel_values: torch.Tensor, frames: torch.Tensor) -> None:
+        """Writes RGB frames [T, S, S, 3] uint8, normalised, to [T, 3, S, S] float32."""
         mean, std = self.get_channel_statistics()
-        pixel_values = frames.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-        return pixel_values.div_(255).sub_(mean).div_(std)  # in place: new memory takes longer than the sums
+        # In place: to get new memory takes longer than the arithmetic.
+        pixel_values.copy_(frames.permute(0, 3, 1, 2)).div_(255).sub_(mean).div_(std)
 
     def get_channel_statistics(self) -> tuple[torch.Tensor, torch.Tensor]:
         """`image_mean` and `image_std`, each [3, 1, 1]."""
