@@ -4,6 +4,7 @@ Measures a trained model: text-to-video and video-to-text retrieval, or TRECVID'
     python eval.py --model outputs/shapes --dataset shapes
     python eval.py --model outputs/msrvtt9k_vit_b32 --dataset msrvtt1k --data_root data/msrvtt
     python eval.py --model outputs/msrvtt9k_vit_b32 --dataset tv21 --data_root data/v3c1
+    accelerate launch eval.py --model outputs/shapes --dataset shapes    # on all GPUs, the same numbers
 
 Prints a table and writes `results.json` and `results.png`; of tv19 to tv23 `run.txt` instead of the picture.
 Every video and caption is encoded once.
@@ -119,13 +120,16 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from fpig.evaluation import describe_results, evaluate_retrieval
     from fpig.extra_measurements import ExtraMeasurements
     from fpig.figures import draw_evaluation
+    from fpig.sharing import join_processes
 
+    processes = join_processes()
     if arguments.query_bank == arguments.split:
         raise ValueError(
             f"`query_bank` is {arguments.query_bank!r}, the split that is measured; pass another, such as "
             "train"
         )
     model, processor = load_encoder(arguments.model, arguments.revision, arguments.trust_remote_code)
+    model.to(processes.device)
     dataset, root = arguments.dataset, arguments.data_root
     split = load_split(dataset, arguments.split, root, arguments.on_missing)
     bank = load_captions(dataset, arguments.query_bank, root) if arguments.query_bank else ()
@@ -140,6 +144,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     results = evaluate_retrieval(
         model, processor, split.records, arguments.batch_size, arguments.num_workers, extras
     )
+    if not processes.is_main_process:
+        return
     description = describe_results(results, split)
     title = (
         f"{arguments.model} on {arguments.dataset}, split {arguments.split}: "
@@ -176,8 +182,14 @@ def evaluate_topics(arguments: argparse.Namespace) -> None:
     from fpig.avs_search import load_task, search_shots
     from fpig.embedding import load_encoder
     from fpig.evaluation import describe_search
+    from fpig.sharing import join_processes
 
     check_topic_options(arguments)
+    if (num_processes := join_processes().num_processes) > 1:
+        raise ValueError(
+            f"`num_processes` is {num_processes}, but {arguments.dataset} is searched by one: start `python "
+            "eval.py` without `accelerate launch`"
+        )
     model, processor = load_encoder(arguments.model, arguments.revision, arguments.trust_remote_code)
     task = load_task(arguments.dataset, arguments.data_root, arguments.on_missing)
     gallery_dir = Path("outputs", "galleries", task.shots.dataset)

@@ -1,6 +1,6 @@
 """Captions and videos → embeddings, each encoded once, in batches."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,8 @@ from torch.nn.functional import normalize
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 from transformers import AutoModel, AutoProcessor, PreTrainedModel, ProcessorMixin
+
+from fpig.sharing import is_first_process
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,8 @@ def compute_caption_features(
     blocks = []
     with evaluation_mode(model), torch.inference_mode():
         starts = range(0, len(texts), batch_size)
-        for start in tqdm(starts, desc="Encoding captions", unit="batch", disable=len(starts) == 1):
+        is_quiet = len(starts) == 1 or not is_first_process()
+        for start in tqdm(starts, desc="Encoding captions", unit="batch", disable=is_quiet):
             tokens = processor(text=texts[start : start + batch_size], return_tensors="pt").to(model.device)
             blocks.append(model.get_text_features(**tokens, return_dict=True).pooler_output.float().cpu())
     return torch.cat(blocks)[[positions[caption] for caption in captions]]
@@ -180,7 +183,8 @@ def embed_video_batches(
     loader = DataLoader(
         PixelValuesDataset(processor, videos), batch_size, num_workers=num_workers, collate_fn=list
     )
-    with evaluation_mode(model), tqdm(total=len(videos), desc="Encoding videos", unit="video") as progress:
+    progress = tqdm(total=len(videos), desc="Encoding videos", unit="video", disable=not is_first_process())
+    with evaluation_mode(model), progress:
         for items in loader:
             yield embed_items(model, items)
             progress.update(len(items))
@@ -225,11 +229,19 @@ def require_readable(batch: VideoBatch) -> VideoBatch:
     Raises:
         ValueError: one of its videos can't be read.
     """
-    for index, error in batch.errors.items():
+    raise_unreadable(batch.errors)
+    return batch
+
+
+def raise_unreadable(errors: Mapping[int, Exception]) -> None:
+    """
+    Raises:
+        ValueError: a video can't be read; the message names the first by its position, the key of `errors`.
+    """
+    for index, error in sorted(errors.items()):
         raise ValueError(
             f"`videos[{index}]` can't be embedded: {error}; repair the file or take it out"
         ) from error
-    return batch
 
 
 def check_batch(name: str, items: Sequence[Any], batch_size: int) -> None:
@@ -260,6 +272,7 @@ __all__ = [
     "embed_captions",
     "embed_video_batches",
     "embed_videos",
+    "raise_unreadable",
     "require_readable",
     "to_unit_vectors",
 ]

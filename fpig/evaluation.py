@@ -67,6 +67,9 @@ def evaluate_retrieval(
     """
     Encodes all videos and captions once and ranks them by cosine, in both directions.
 
+    Where several processes run (`accelerate launch`) all must call it: each encodes a share of the videos,
+    and each gets all results, to the digit those of one process.
+
     Args:
         model: an `FPigModel`, on any device and in any dtype.
         processor: the model's.

@@ -10,7 +10,15 @@ from video_retrieval.embedding_ranking import rank_embeddings
 from video_retrieval.ranking import summarize_ranks, summarize_retrieval
 from video_retrieval.rescoring import rank_with_dual_softmax, rank_with_query_bank, summarize_query_bank
 
-from fpig.embedding import embed_video_batches, evaluation_mode, require_readable, to_unit_vectors
+from fpig.embedding import (
+    VideoBatch,
+    check_batch,
+    embed_video_batches,
+    evaluation_mode,
+    raise_unreadable,
+    to_unit_vectors,
+)
+from fpig.sharing import choose_share, gather_objects, join_shares
 from fpig.single_tower import (
     ProjectedVideos,
     check_interaction,
@@ -85,25 +93,39 @@ def embed_gallery(
     extras: ExtraMeasurements,
 ) -> Gallery:
     """
-    Encodes all videos once.
+    Encodes all videos once; where there are several processes, each encodes a share and gets all.
 
     Raises:
-        ValueError: an unreadable video.
+        ValueError: an unreadable video, which every process raises.
     """
-    has_queries = extras.query_interaction or extras.num_reranked is not None
-    embeds, class_token_embeds, summary_tokens = [], [], []
-    for batch in map(
-        require_readable, embed_video_batches(model, processor, videos, batch_size, num_workers)
-    ):
-        embeds.append(batch.embeds)
-        if extras.class_token:
-            class_token_embeds.append(batch.class_token_embeds)
-        if has_queries:
-            summary_tokens.append(batch.summary_tokens)
+    check_batch("videos", videos, batch_size)
+    share = choose_share(len(videos), batch_size)
+    own_parts, own_errors = [], {}
+    if share:
+        own_videos = [videos[index] for index in share]
+        for batch in embed_video_batches(model, processor, own_videos, batch_size, num_workers):
+            if batch.errors:
+                own_errors = {share[index]: error for index, error in batch.errors.items()}
+                break  # the others have to be told, or they would wait
+            own_parts.append(pick_measured(batch, extras))
+    shares = gather_objects((own_parts, own_errors))
+    raise_unreadable({index: error for _, errors in shares for index, error in errors.items()})
+    embeds, class_token_embeds, summary_tokens = (
+        None if column[0] is None else torch.cat(column)
+        for column in zip(*join_shares([parts for parts, _ in shares]), strict=True)
+    )
     with evaluation_mode(model):
-        projected = project_videos(model, torch.cat(summary_tokens)) if has_queries else None
-    return Gallery(
-        torch.cat(embeds), torch.cat(class_token_embeds) if extras.class_token else None, projected
+        projected = None if summary_tokens is None else project_videos(model, summary_tokens)
+    return Gallery(embeds, class_token_embeds, projected)
+
+
+def pick_measured(batch: VideoBatch, extras: ExtraMeasurements) -> tuple[torch.Tensor | None, ...]:
+    """Of a batch the embeddings, class tokens and summary tokens, `None` for what nobody asked for."""
+    has_queries = extras.query_interaction or extras.num_reranked is not None
+    return (
+        batch.embeds,
+        batch.class_token_embeds if extras.class_token else None,
+        batch.summary_tokens if has_queries else None,
     )
 
 
