@@ -28,8 +28,29 @@ def gather_with_gradient(tensor: torch.Tensor) -> torch.Tensor:
     """
     Joins equal batches [B, ...] of all processes, in order of rank, to [processes · B, ...], with gradients.
 
-    Without several processes it returns `tensor`. Batches must be equally large (`dataloader_drop_last`).
+    Without several processes it returns `tensor`.
+
+    Raises:
+        ValueError: the batches are not equally large; in every process, so that none waits for another.
     """
     if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
         return tensor
+    check_batch_sizes(tensor)
     return GatherWithGradient.apply(tensor)
+
+
+def check_batch_sizes(tensor: torch.Tensor) -> None:
+    """
+    Raises:
+        ValueError: `tensor` [B, ...] has another B in another process, which hangs or mixes up a gather.
+    """
+    sizes = torch.empty(dist.get_world_size(), dtype=torch.long, device=tensor.device)
+    dist.all_gather(list(sizes.split(1)), torch.tensor([len(tensor)], device=tensor.device))
+    if (sizes != len(tensor)).any():
+        raise ValueError(
+            f"`tensor` has {', '.join(map(str, sizes.tolist()))} rows in processes 0 to {len(sizes) - 1}; "
+            "the joint loss needs equal batches: drop incomplete ones (`dataloader_drop_last`)"
+        )
+
+
+__all__ = ["gather_with_gradient"]

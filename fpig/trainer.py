@@ -1,16 +1,19 @@
 """The Trainer of all stages: joint contrastive loss, retrieval evaluation, best checkpoint by R@1."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, ProcessorMixin, Trainer
 
+from fpig.cached_gradients import JointEmbeds, embed_chunks, read_embeds
 from fpig.collator import RetrievalCollator
 from fpig.datasets import CaptionedVideo, VideoCaptionDataset
 from fpig.distributed import gather_with_gradient
 from fpig.evaluation import evaluate_retrieval
 from fpig.sampler import EpochSampler, SetEpochCallback
+from fpig.sharing import take_from_first
 from fpig.training_args import FPigTrainingArguments
 
 
@@ -92,6 +95,28 @@ class FPigTrainer(Trainer):
         decaying = (torch.nn.Linear, torch.nn.Conv2d)
         return [f"{name}.weight" for name, module in model.named_modules() if isinstance(module, decaying)]
 
+    def training_step(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """Forward and backward; with `embed_batch_size` the same gradients chunk by chunk."""
+        chunk_size = self.args.embed_batch_size
+        if chunk_size is None or chunk_size >= len(inputs["video_ids"]):
+            return super().training_step(model, inputs, num_items_in_batch)
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        video_ids = inputs.pop("video_ids")
+        chunks, embeds = embed_chunks(model, inputs, chunk_size)
+        loss = self.compute_joint_loss(embeds, video_ids) / self.current_gradient_accumulation_steps
+        loss.backward()  # as far as the chunks' embeddings
+        for chunk in chunks:
+            # One averaging over the processes is enough, and the last one has all that was accumulated.
+            with nullcontext() if chunk is chunks[-1] else self.accelerator.no_sync(model):
+                self.accelerator.backward(chunk.embed_again())
+        return loss.detach()
+
     def compute_loss(
         self,
         model: torch.nn.Module,
@@ -102,14 +127,24 @@ class FPigTrainer(Trainer):
         """The loss of the joint batch of all processes; see `FPigModel.compute_loss`."""
         video_ids = inputs.pop("video_ids")
         outputs = model(**inputs, return_loss=False)
-        pseudo_query_embeds = outputs.pseudo_query_embeds
+        loss = self.compute_joint_loss(read_embeds(outputs), video_ids)
+        return (loss, outputs) if return_outputs else loss
+
+    def compute_joint_loss(self, embeds: JointEmbeds, video_ids: list[str]) -> torch.Tensor:
+        """
+        The loss of this stage, from what this process has embedded of the joint batch.
+
+        Raises:
+            FloatingPointError: it is not finite.
+        """
+        pseudo_query_embeds = embeds.pseudo_query_embeds
         if pseudo_query_embeds is not None:
             pseudo_query_embeds = gather_with_gradient(pseudo_query_embeds)
-        loss, retrieval_loss, generation_loss = self.accelerator.unwrap_model(model).compute_loss(
-            gather_with_gradient(outputs.text_embeds),
-            gather_with_gradient(outputs.video_embeds),
+        loss, retrieval_loss, generation_loss = self.accelerator.unwrap_model(self.model).compute_loss(
+            gather_with_gradient(embeds.text_embeds),
+            gather_with_gradient(embeds.video_embeds),
             pseudo_query_embeds,
-            outputs.logit_scale,
+            embeds.logit_scale,
         )
         if self.generator_only:
             loss = generation_loss
@@ -119,7 +154,7 @@ class FPigTrainer(Trainer):
                 f"{', '.join(video_ids)}: look at these files, or lower the learning rate"
             )
         self._add_losses(retrieval_loss=retrieval_loss, generation_loss=generation_loss)
-        return (loss, outputs) if return_outputs else loss
+        return loss
 
     def _add_losses(self, **losses: torch.Tensor | None) -> None:
         """Keeps the parts of the loss for the next log line."""
@@ -157,7 +192,10 @@ class FPigTrainer(Trainer):
             batch_size=self.args.per_device_eval_batch_size,
             num_workers=self.args.dataloader_num_workers,
         )
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in results.metrics.items()}
+        # One process's: on unequal machines another may round otherwise, and choose another checkpoint.
+        metrics = take_from_first(
+            {f"{metric_key_prefix}_{name}": value for name, value in results.metrics.items()}
+        )
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

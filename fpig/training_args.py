@@ -157,6 +157,13 @@ class FPigTrainingArguments(TrainingArguments):
         default=1.0, metadata={"help": "Epochs of stage 1: towers frozen, generation loss alone."}
     )
     generator_learning_rate: float = field(default=1e-4, metadata={"help": "Its learning rate."})
+    embed_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Videos embedded at once: each process's batch is cut into chunks of so many, for the "
+            "same gradients in the memory of one chunk and one more forward pass; left out, all at once."
+        },
+    )
     resume_from_checkpoint: bool = field(
         default=False,
         metadata={
@@ -210,6 +217,11 @@ class FPigTrainingArguments(TrainingArguments):
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
             if self.__dict__[name] < 1:
                 raise ValueError(f"`{name}` is {self.__dict__[name]}; it must be at least 1")
+        if self.embed_batch_size is not None and self.embed_batch_size < 1:
+            raise ValueError(
+                f"`embed_batch_size` is {self.embed_batch_size}; it must be at least 1: leave it out to "
+                "embed the whole batch at once"
+            )
 
     def check_hub_arguments(self) -> None:
         """Refuses what would end in an error, or in nothing pushed, after hours of training."""

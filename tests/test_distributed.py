@@ -1,5 +1,6 @@
 """The joint loss of several real processes has the gradient of one process with the joint batch."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,13 +14,28 @@ from fpig.distributed import gather_with_gradient
 SCRIPT = Path(__file__).with_name("gather_process.py")
 
 
+def run_processes(num_processes, folder, num_missing=0):
+    """What each process wrote."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_processes}"]
+    command = [sys.executable, *launcher, SCRIPT, folder, str(num_missing)]
+    subprocess.run(command, check=True, timeout=120)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(num_processes)]
+
+
 @pytest.mark.parametrize("num_processes", [2, 3])
 def test_gradients_equal_one_process_with_the_joint_batch(num_processes, tmp_path):
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={num_processes}"]
-    subprocess.run([sys.executable, *launcher, SCRIPT, tmp_path], check=True, timeout=120)
     expected = compute_gradients(Towers(), *make_batch(num_processes))
-    for rank in range(num_processes):
-        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), expected, rtol=1e-5, atol=1e-6)
+    for gradients in run_processes(num_processes, tmp_path):
+        torch.testing.assert_close(gradients, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_unequal_batches_are_refused_in_every_process(tmp_path):
+    """Those whose batch is as large as the first one's too: else they would wait for the others."""
+    for message in run_processes(3, tmp_path, num_missing=1):
+        assert re.match(
+            r"`tensor` has 3, 3, 2 rows in processes 0 to 2; the joint loss needs equal batches: drop",
+            message,
+        )
 
 
 def test_one_process_gathers_nothing():

@@ -134,6 +134,7 @@ def test_bad_yaml_is_refused(refuse, config, message):
         (("--generator_learning_rate=-1",), "`generator_learning_rate` is -1.0; it must be"),
         (("--per_device_train_batch_size", "0"), "`per_device_train_batch_size` is 0; it must be at least 1"),
         (("--per_device_eval_batch_size=-2",), "`per_device_eval_batch_size` is -2; it must be at least 1"),
+        (("--embed_batch_size=0",), "`embed_batch_size` is 0; it must be at least 1: leave it out to embed"),
         (
             ("--video_pooling", "nonsense"),
             "`video_pooling` is 'nonsense'; it must be one of pseudo_query, class_token, mean",
@@ -205,6 +206,7 @@ def test_run_goes_on_with_its_own_settings_alone(parse, tmp_path):
     write_settings(parse({"seed": 3}), path)
     check_settings(parse({"seed": 3}), path)
     check_settings(parse({"seed": 3}, "--output_dir=moved", "--dataloader_num_workers=0"), path)
+    check_settings(parse({"seed": 3}, "--embed_batch_size=2", "--activation_checkpointing"), path)
     with pytest.raises(ValueError, match=r"`seed` is 4 but the run in .*run-stages began with 3; continue"):
         check_settings(parse({"seed": 4}), path)
     with pytest.raises(ValueError, match=r"`num_frames` is 5 but the run in .* began with"):

@@ -1,0 +1,113 @@
+"""One real training step and its gradients; as a script, one of the processes that torchrun starts."""
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from toys import make_model, make_processor
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from fpig.datasets import CaptionedVideo
+from fpig.trainer import FPigTrainer
+from fpig.training_args import FPigTrainingArguments
+
+# Each: the model's settings, the stage's, and what must change no gradient.
+CASES = {
+    "joint": ({}, {}, {"embed_batch_size": 2}),
+    "stage 1": ({}, {"generator_only": True}, {"embed_batch_size": 1}),
+    "no interaction": ({"use_interaction": False}, {}, {"embed_batch_size": 2}),
+    "class token": ({"video_pooling": "class_token"}, {}, {"embed_batch_size": 2}),
+    "mean": ({"video_pooling": "mean"}, {}, {"embed_batch_size": 1}),
+    "accumulated": ({}, {"gradient_accumulation_steps": 2}, {"embed_batch_size": 2}),
+    "checkpointed": ({}, {}, {"activation_checkpointing": True}),
+    "stage 1 checkpointed": ({}, {"generator_only": True}, {"activation_checkpointing": True}),
+    "class token checkpointed": ({"video_pooling": "class_token"}, {}, {"activation_checkpointing": True}),
+    "mean checkpointed": ({"video_pooling": "mean"}, {}, {"activation_checkpointing": True}),
+    "both": ({}, {}, {"embed_batch_size": 2, "activation_checkpointing": True}),
+    "both in stage 1": (
+        *({}, {"generator_only": True}),
+        {"embed_batch_size": 1, "activation_checkpointing": True},
+    ),
+}
+
+
+class Step(NamedTuple):
+    """
+    What one step did.
+
+    Attributes:
+        gradients: of each trained parameter.
+        logged: what the Trainer logs of it.
+        passes: how many videos went through a layer each time that it ran.
+    """
+
+    gradients: dict[str, torch.Tensor]
+    logged: dict[str, float]
+    passes: list[int]
+
+
+class StepRecorder(TrainerCallback):
+    """Keeps the gradients as the optimizer gets them, and ends the run after one step."""
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """After all processes' gradients have been averaged."""
+        parameters = kwargs["model"].named_parameters()
+        self.gradients = {
+            name.removeprefix("module."): parameter.grad.clone()
+            for name, parameter in parameters
+            if parameter.grad is not None
+        }
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """One is enough."""
+        control.should_training_stop = True
+
+
+def train_one_step(
+    records: list[CaptionedVideo],
+    model_settings: dict[str, Any],
+    generator_only: bool = False,
+    **settings: Any,
+) -> Step:
+    """The first step of a run on `records`."""
+    processor = make_processor()
+    model = make_model(processor, **{"interaction_dropout": 0.0} | model_settings)
+    passes = []
+    encoder = (
+        model.generator.encoder
+        if model.config.video_pooling == "pseudo_query"
+        else model.vision_model.encoder
+    )
+    encoder.layers[0].mlp.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
+    arguments = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "eval_strategy": "no"}
+    arguments |= {"load_best_model_at_end": False, "max_grad_norm": 0.0, "logging_steps": 1, "seed": 5}
+    args = FPigTrainingArguments(**arguments | settings)
+    trainer = FPigTrainer(model, args, processor, records, generator_only=generator_only)
+    recorder = StepRecorder()
+    trainer.add_callback(recorder)
+    trainer.train()
+    return Step(recorder.gradients, trainer.state.log_history[0], passes)
+
+
+def main() -> None:
+    """Writes what this process has of every case to the folder named by the argument."""
+    folder = Path(sys.argv[1])
+    records = pickle.loads((folder / "records.pickle").read_bytes())
+    steps = {}
+    for name, (model_settings, settings, changes) in CASES.items():
+        settings = {"output_dir": str(folder), "per_device_train_batch_size": 3} | settings | changes
+        steps[name] = tuple(train_one_step(records, model_settings, **settings))
+    torch.save(steps, folder / f"{dist.get_rank()}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
