@@ -96,7 +96,9 @@ def prepare_run(settings: tuple, stages: "list[Stage]") -> "list[Stage]":
         check_settings(settings, settings_path)
     PartialState().wait_for_everyone()  # no process writes before all have looked
     if training_args.should_save:
-        write_settings(settings, settings_path)
+        partial_path = settings_path.with_suffix(".partial")
+        write_settings(settings, partial_path)
+        partial_path.replace(settings_path)  # a run that is killed here can be continued
     return find_unfinished(stages, run_dir)
 
 
@@ -119,6 +121,7 @@ def write_progress(settings: tuple, processor: "ProcessorMixin", folder: Path, p
 
 def release(settings: tuple, results: dict, model: "PreTrainedModel", processor: "ProcessorMixin") -> None:
     """Writes the release, and publishes it where the settings say so."""
+    from fpig.checkpoints import explain_failed_writes
     from fpig.hub import write_release
     from fpig.publishing import publish_release
     from fpig.start import get_base_model
@@ -126,8 +129,9 @@ def release(settings: tuple, results: dict, model: "PreTrainedModel", processor:
     model_args, _, training_args = settings
     run_dir = Path(training_args.output_dir)
     card = {"repository": training_args.hub_model_id, "base_model": get_base_model(model_args)}
-    write_release(run_dir, model, processor, results, CARD_TEMPLATE, **card, method_figure=METHOD_FIGURE)
-    write_settings(settings, run_dir / "settings.yaml", is_public=True)
+    with explain_failed_writes(str(run_dir)):
+        write_release(run_dir, model, processor, results, CARD_TEMPLATE, **card, method_figure=METHOD_FIGURE)
+        write_settings(settings, run_dir / "settings.yaml", is_public=True)
     print(f"Released to {run_dir}")
     target = make_hub_target(training_args)
     if target is not None:

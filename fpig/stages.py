@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,10 @@ from accelerate import PartialState
 from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
+from fpig.checkpoints import ResumableTrainer, explain_failed_writes
 from fpig.datasets import CaptionedVideo
 from fpig.sampler import seed_generator
 from fpig.settings import get_stages_dir
-from fpig.trainer import FPigTrainer
 from fpig.training_args import FPigTrainingArguments
 from fpig.training_record import TrainingClock, write_stage_record
 from modeling_fpig import FPigConfig, FPigModel
@@ -152,6 +153,15 @@ def find_last_checkpoint(stage_dir: Path) -> str | None:
     return None
 
 
+def remove_torn_checkpoints(stage_dir: Path, last_checkpoint: str | None) -> None:
+    """Clears away what a kill cut short after the last whole checkpoint, if there is one."""
+    last_step = int(last_checkpoint.rpartition("-")[2]) if last_checkpoint else -1
+    for folder in stage_dir.glob("checkpoint-*"):
+        if int(folder.name.split("-")[1]) > last_step:
+            # Else the Trainer, which keeps the newest folders, could take it for one of them.
+            shutil.rmtree(folder)
+
+
 def find_unfinished(stages: list[Stage], run_dir: Path) -> list[Stage]:
     """The stages still to run: from the last one that an earlier start of the run has begun."""
     for number in reversed(range(len(stages))):
@@ -193,10 +203,12 @@ def run_stage(
     final_dir = stage_dir / "final"
     if not final_dir.is_dir():
         checkpoint = find_last_checkpoint(stage_dir)
-        if checkpoint and args.should_save:
-            place_best_checkpoint(Path(checkpoint))
+        if args.should_save:
+            remove_torn_checkpoints(stage_dir, checkpoint)
+            if checkpoint:
+                place_best_checkpoint(Path(checkpoint))
         PartialState().wait_for_everyone()
-        trainer = FPigTrainer(
+        trainer = ResumableTrainer(
             model=start_stage(stage, model),
             args=configure_stage(stage, args, stage_dir, bool(validation_records)),
             processor=processor,
@@ -209,7 +221,8 @@ def run_stage(
             trainer.add_callback(callback)
         trainer.train(resume_from_checkpoint=checkpoint)
         partial_dir = stage_dir / "final.partial"
-        trainer.save_model(str(partial_dir))
+        with explain_failed_writes(str(partial_dir)):
+            trainer.save_model(str(partial_dir))
         if trainer.is_world_process_zero():
             write_stage_record(stage_dir, stage, trainer, clock)
             partial_dir.replace(final_dir)  # a folder named final is a whole one

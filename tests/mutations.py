@@ -35,22 +35,22 @@ VIDEO = (
     Mutation(
         "frames see the next frame's tokens: mask off by one",
         "modeling_fpig/video_fpig.py",
-        "frames = heads[:, :, num_global_tokens:].unflatten(2, (num_frames, -1))",
-        "frames = heads[:, :, num_global_tokens:].roll(1, 2).unflatten(2, (num_frames, -1))",
+        "frames = tokens[:, num_global_tokens:].unflatten(1, (num_frames, -1))",
+        "frames = tokens[:, num_global_tokens:].roll(1, 1).unflatten(1, (num_frames, -1))",
         "tests/test_reference.py::test_proxy_guided_attention",
     ),
     Mutation(
         "frames see the class token alone, not the proxies",
         "modeling_fpig/video_fpig.py",
-        "shared = heads[:, :, None, :num_global_tokens].expand(-1",
-        "shared = heads[:, :, None, :1].expand(-1",
+        "shared = tokens[:, None, :num_global_tokens].expand(-1",
+        "shared = tokens[:, None, :1].expand(-1",
         "tests/test_reference.py::test_proxy_guided_attention",
     ),
     Mutation(
         "globals see the first frame alone",
         "modeling_fpig/video_fpig.py",
-        "self.attend(query[:, :, :num_global_tokens], key, value)",
-        "self.attend(query[:, :, :num_global_tokens], key[:, :, :13], value[:, :, :13])",
+        "(global_query, key, value)",
+        "(global_query, key[:, :13], value[:, :13])",
         "tests/test_reference.py::test_proxy_guided_attention",
     ),
     Mutation(
@@ -91,8 +91,8 @@ VIDEO = (
     Mutation(
         "no layer norm after the blocks",
         "modeling_fpig/video_fpig.py",
-        "return self.post_layernorm(hidden_states), class_token_attention",
-        "return hidden_states, class_token_attention",
+        "return self.post_layernorm(hidden_states)",
+        "return hidden_states",
         "tests/test_golden.py::test_all_video_tokens",
     ),
     Mutation(
@@ -112,15 +112,15 @@ VIDEO = (
     Mutation(
         "scores with a gradient",
         "modeling_fpig/video_fpig.py",
-        "    @torch.no_grad()\n    def get_class_token_attention",
-        "    def get_class_token_attention",
+        "with torch.no_grad():",
+        "with torch.enable_grad():",
         "tests/test_modeling.py::test_no_gradient_through_the_selection",
     ),
     Mutation(
         "mean pooling of features that are not normalised",
         "modeling_fpig/modeling_fpig.py",
-        "normalize(frame_tokens).mean(dim=1)",
-        "frame_tokens.mean(dim=1)",
+        "normalize(tokens).mean(dim=1)",
+        "tokens.mean(dim=1)",
         "tests/test_initialization.py::test_mean_pooling_is_clip4clips",
     ),
 )
@@ -164,8 +164,8 @@ SELECTION_AND_GENERATOR = (
     Mutation(
         "selected patches before the frame tokens",
         "modeling_fpig/modeling_fpig.py",
-        "torch.cat([summary, selected], dim=1)",
-        "torch.cat([selected, summary], dim=1)",
+        "torch.cat([positions, selected], dim=1)",
+        "torch.cat([selected, positions], dim=1)",
         "tests/test_golden.py::test_generator_sequence",
     ),
     Mutation(
@@ -240,8 +240,8 @@ CAPTIONS_AND_BLOCKS = (
     Mutation(
         "GELU for quick-GELU",
         "modeling_fpig/transformer_fpig.py",
-        "ACT2FN[config.hidden_act]",
-        'ACT2FN["gelu"]',
+        "self.activation_fn = quick_gelu if",
+        "self.activation_fn = nn.functional.gelu if",
         "tests/test_golden.py::test_caption_features",
     ),
     Mutation(
@@ -1601,8 +1601,8 @@ SINGLE_TOWER_AND_SEARCH = (
     Mutation(
         "pseudo-query alone is still pooled",
         "modeling_fpig/modeling_fpig.py",
-        "        features = pseudo_query\n",
-        "        features = summary.mean(dim=1)\n",
+        "pseudo_query = features = self.generator(tokens)",
+        "pseudo_query, features = self.generator(tokens), summary.mean(dim=1)",
         "tests/test_modeling.py::test_without_the_interaction_the_pseudo_query_is_the_embedding",
     ),
     Mutation(
@@ -1834,6 +1834,199 @@ RANKING_AND_RESCORING = (
     ),
 )
 
+CACHED_GRADIENTS = (
+    Mutation(
+        "chunks' gradients never averaged over the processes",
+        "fpig/trainer.py",
+        "with nullcontext() if chunk is chunks[-1] else self.accelerator.no_sync(model):",
+        "with nullcontext() if chunk is None else self.accelerator.no_sync(model):",
+        "tests/test_cached_gradients.py::test_gradients_of_two_processes_equal_the_joint_batchs",
+    ),
+    Mutation(
+        "batch never cut into chunks",
+        "fpig/trainer.py",
+        "if chunk_size is None or chunk_size >= len(inputs",
+        "if chunk_size is None or chunk_size <= len(inputs",
+        "tests/test_cached_gradients.py::test_gradients_equal_the_joint_batchs",
+    ),
+    Mutation(
+        "accumulated chunks not divided by the number of batches",
+        "fpig/trainer.py",
+        "self.compute_joint_loss(embeds, video_ids) / self.current_gradient_accumulation_steps",
+        "self.compute_joint_loss(embeds, video_ids)",
+        "tests/test_cached_gradients.py::test_gradients_equal_the_joint_batchs",
+    ),
+    Mutation(
+        "temperature without a gradient where there are chunks",
+        "fpig/cached_gradients.py",
+        "return chunks, JointEmbeds(*joined, logit_scales[-1])",
+        "return chunks, JointEmbeds(*joined, logit_scales[-1].detach())",
+        "tests/test_cached_gradients.py::test_gradients_equal_the_joint_batchs",
+    ),
+    Mutation(
+        "another dropout when a chunk is embedded again",
+        "fpig/cached_gradients.py",
+        "torch.set_rng_state(self.cpu_state)",
+        "pass",
+        "tests/test_cached_gradients.py::test_dropout_is_the_same_when_a_chunk_is_embedded_again",
+    ),
+    Mutation(
+        "chunks embedded with a graph that stays",
+        "fpig/cached_gradients.py",
+        "with torch.no_grad():",
+        "with torch.enable_grad():",
+        "tests/test_cached_gradients.py::test_chunks_without_a_graph_keep_nothing_for_the_backward_pass",
+    ),
+    Mutation(
+        "unequal batches noticed by the smaller one alone",
+        "fpig/distributed.py",
+        "if (sizes != len(tensor)).any():",
+        "if (sizes > len(tensor)).any():",
+        "tests/test_distributed.py::test_unequal_batches_are_refused_in_every_process",
+    ),
+    Mutation(
+        "chunks of no video go through",
+        "fpig/training_args.py",
+        "self.embed_batch_size is not None and self.embed_batch_size < 1",
+        "self.embed_batch_size is not None and self.embed_batch_size < 0",
+        "tests/test_training_args.py::test_bad_values_on_the_command_line_are_refused",
+    ),
+)
+
+SEVERAL_PROCESSES = (
+    Mutation(
+        "a checkpoint's state does not wait for the other processes",
+        "fpig/checkpoints.py",
+        "        self.accelerator.wait_for_everyone()",
+        "        pass",
+        "tests/test_crash.py::test_several_processes_killed_in_a_save_go_on_to_the_same_end",
+    ),
+    Mutation(
+        "half a checkpoint stays beside the whole ones",
+        "fpig/stages.py",
+        "            shutil.rmtree(folder)",
+        "            pass",
+        "tests/test_crash.py::test_what_a_kill_cut_short_is_cleared_away",
+    ),
+    Mutation(
+        "full disk ends in a library's own error",
+        "fpig/checkpoints.py",
+        'FAILED_WRITES = ("inline_container", "(os error ")',
+        'FAILED_WRITES = ("inline_container",)',
+        "tests/test_crash.py::test_full_disk_is_told_and_the_last_checkpoint_is_whole",
+    ),
+    Mutation(
+        "checkpoints of FSDP hold torch's code",
+        "fpig/checkpoints.py",
+        "        if not self.is_fsdp_enabled:\n            super()._save(",
+        "        if True:\n            super()._save(",
+        "tests/test_crash.py::test_several_processes_killed_in_a_save_go_on_to_the_same_end",
+    ),
+    Mutation(
+        "videos dealt out one by one instead of in batches",
+        "fpig/sharing.py",
+        "index // batch_size % num_processes == rank",
+        "index % num_processes == rank",
+        "tests/test_several_processes.py::test_processes_do_together_what_one_does",
+    ),
+    Mutation(
+        "shares joined process by process",
+        "fpig/sharing.py",
+        "for batches in rounds for batch in batches if",
+        "for batches in shares for batch in batches if",
+        "tests/test_several_processes.py::test_processes_do_together_what_one_does",
+    ),
+    Mutation(
+        "unreadable video named by its place in the share",
+        "fpig/extra_measurements.py",
+        "own_errors = {share[index]: error",
+        "own_errors = {index: error",
+        "tests/test_several_processes.py::test_processes_do_together_what_one_does",
+    ),
+    Mutation(
+        "every process tells and writes the evaluation",
+        "eval.py",
+        "if not processes.is_main_process:",
+        "if False:",
+        "tests/test_several_processes.py::test_eval_script_measures_in_several_processes_what_it_does_in_one",
+    ),
+)
+
+FORWARD_COST = (
+    Mutation(
+        "attention by its definition where sdpa is asked for",
+        "modeling_fpig/transformer_fpig.py",
+        "self.config._attn_implementation, eager_attention_forward\n        )",
+        '"eager", eager_attention_forward\n        )',
+        "tests/test_forward_memory.py::test_no_attention_map_but_the_class_tokens_row",
+    ),
+    Mutation(
+        "the attention of all tokens for the class token's row",
+        "modeling_fpig/video_fpig.py",
+        "self.q_proj(hidden_states[:, :1]))  # [B, H, 1, d]\n        key = self.split_heads(self.k_proj("
+        "hidden_states))\n        scores = query @ key.transpose(-1, -2) * self.scaling",
+        "self.q_proj(hidden_states))\n        key = self.split_heads(self.k_proj("
+        "hidden_states))\n        scores = (query @ key.transpose(-1, -2) * self.scaling)[:, :, :1]",
+        "tests/test_forward_memory.py::test_no_attention_map_but_the_class_tokens_row",
+    ),
+    Mutation(
+        "encoding finishes all tokens",
+        "modeling_fpig/modeling_fpig.py",
+        "self._encode_video(pixel_values, with_all_tokens=False).pooler_output)",
+        "self._encode_video(pixel_values, with_all_tokens=True).pooler_output)",
+        "tests/test_forward_memory.py::test_last_layer_finishes_only_what_is_read",
+    ),
+    Mutation(
+        "the last layer's residual of the first tokens, not of those that are read",
+        "modeling_fpig/video_fpig.py",
+        "hidden_states = take_tokens(hidden_states, positions)",
+        "hidden_states = hidden_states[:, : positions.shape[1]]",
+        "tests/test_reference.py::test_whole_model",
+    ),
+    Mutation(
+        "the last layer's attention of the first tokens, not of those that are read",
+        "modeling_fpig/video_fpig.py",
+        "self.out_proj(take_tokens(torch.cat(outputs, dim=1), positions))",
+        "self.out_proj(torch.cat(outputs, dim=1)[:, : positions.shape[1]])",
+        "tests/test_reference.py::test_whole_model",
+    ),
+    Mutation(
+        "quick-GELU as transformers has it, which keeps two tensors for backward",
+        "modeling_fpig/transformer_fpig.py",
+        'quick_gelu if config.hidden_act == "quick_gelu" else ACT2FN[config.hidden_act]',
+        "ACT2FN[config.hidden_act]",
+        "tests/test_forward_memory.py::test_backward_needs_no_more_than_clips",
+    ),
+    Mutation(
+        "quick-GELU whatever the configuration says",
+        "modeling_fpig/transformer_fpig.py",
+        'quick_gelu if config.hidden_act == "quick_gelu" else ACT2FN[config.hidden_act]',
+        "quick_gelu",
+        "tests/test_modeling.py::test_activation_is_the_one_of_the_configuration",
+    ),
+    Mutation(
+        "quick-GELU that is not scaled back",
+        "modeling_fpig/transformer_fpig.py",
+        "nn.functional.silu(states).mul_(1 / QUICK_GELU_SLOPE)",
+        "nn.functional.silu(states)",
+        "tests/test_reference.py::test_whole_model",
+    ),
+    Mutation(
+        "share of the rate for one video a second",
+        "benchmarks/gpu.py",
+        "share = num_operations * measurement.videos_per_second / matrix_rate",
+        "share = num_operations / matrix_rate",
+        "tests/test_gpu_benchmark.py::test_share_is_of_the_measured_rate",
+    ),
+    Mutation(
+        "the search for the largest batch stops at the last that doubled",
+        "benchmarks/gpu.py",
+        "            fitting, largest = middle, measurement",
+        "            break",
+        "tests/test_gpu_benchmark.py::test_largest_batch_that_fits_is_found",
+    ),
+)
+
 MUTATIONS = (
     *VIDEO,
     *SELECTION_AND_GENERATOR,
@@ -1854,6 +2047,9 @@ MUTATIONS = (
     *ANNOTATIONS,
     *SINGLE_TOWER_AND_SEARCH,
     *RANKING_AND_RESCORING,
+    *CACHED_GRADIENTS,
+    *SEVERAL_PROCESSES,
+    *FORWARD_COST,
 )
 
 
