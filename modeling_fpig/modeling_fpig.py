@@ -30,7 +30,7 @@ from .loss_fpig import contrastive_loss, generation_loss
 from .outputs_fpig import FPigOutput, FPigVideoOutput
 from .pseudo_query_fpig import FPigPseudoQueryGenerator, select_informative_tokens
 from .text_fpig import FPigTextTransformer
-from .video_fpig import FPigVideoTransformer
+from .video_fpig import FPigVideoTransformer, take_tokens
 
 MAX_LOGIT_SCALE = math.log(200)
 CLASS_EMBEDDING = "vision_model.embeddings.class_embedding"
@@ -44,7 +44,7 @@ class FPigPreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ("video", "text")
     supports_gradient_checkpointing = True
-    _no_split_modules = ["FPigLayer", "FPigTextEmbeddings", "FPigVideoEmbeddings"]  # noqa: RUF012
+    _no_split_modules = ["FPigLayer", "FPigVideoLayer", "FPigTextEmbeddings", "FPigVideoEmbeddings"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_attention_backend = True
@@ -203,40 +203,55 @@ class FPigModel(FPigPreTrainedModel):
             ValueError: wrong shape or frame size, too few patches for the selection, or more frames than the
                 generator has positions for.
         """
-        tokens, class_token_attention = self.vision_model(pixel_values)
-        tokens = self.visual_projection(tokens)  # [B, N, D]
-        num_frames = pixel_values.shape[1]
-        if self.config.video_pooling == "pseudo_query":
-            return self._pool_with_pseudo_query(tokens, class_token_attention, num_frames)
-        if self.config.video_pooling == "class_token":
-            return FPigVideoOutput(last_hidden_state=tokens, pooler_output=tokens[:, 0])
-        frame_tokens = tokens.unflatten(1, (num_frames, -1))[:, :, 0]  # [B, T, D]
-        return FPigVideoOutput(last_hidden_state=tokens, pooler_output=normalize(frame_tokens).mean(dim=1))
+        return self._encode_video(pixel_values, with_all_tokens=True)
 
-    def _pool_with_pseudo_query(
-        self, tokens: torch.Tensor, class_token_attention: torch.Tensor, num_frames: int
-    ) -> FPigVideoOutput:
-        """Token selection, pseudo-query, interaction: tokens [B, N, D] → video features [B, D]."""
-        num_global, num_selected = self.config.num_global_tokens, self.config.num_selected_tokens
+    def _encode_video(self, pixel_values: torch.Tensor, with_all_tokens: bool) -> FPigVideoOutput:
+        """Without all tokens there is no `last_hidden_state`: the last layer finishes what pooling reads."""
+        num_frames = pixel_values.shape[1]
+        hidden_states, class_token_attention = self.vision_model.run_to_last_layer(pixel_values)
+        positions, selected = self.vision_model.list_summary_tokens(hidden_states, num_frames), None
+        if self.config.video_pooling == "pseudo_query":
+            selected = self._select_tokens(class_token_attention, num_frames)
+            positions = torch.cat([positions, selected], dim=1)
+        finished = None if with_all_tokens else positions
+        tokens = self.vision_model.run_last_layer(hidden_states, num_frames, finished)
+        tokens = self.visual_projection(tokens)  # [B, N or M, D]
+        if with_all_tokens:
+            return self._pool(take_tokens(tokens, positions), selected, last_hidden_state=tokens)
+        return self._pool(tokens, selected)
+
+    def _select_tokens(self, class_token_attention: torch.Tensor, num_frames: int) -> torch.Tensor:
+        """Positions [B, K] of the informative patches."""
+        num_selected = self.config.num_selected_tokens
         if num_frames * self.config.num_patches < num_selected:
             raise ValueError(
                 f"`pixel_values` has {num_frames} frames of {self.config.num_patches} patches, fewer than "
                 f"`num_selected_tokens` {num_selected}; pass more frames"
             )
-        frame_tokens = tokens[:, num_global:].unflatten(1, (num_frames, -1))[:, :, 0]  # [B, T, D]
-        summary = torch.cat([tokens[:, :num_global], frame_tokens], dim=1)  # [B, G + T, D]
-        indices = select_informative_tokens(class_token_attention, num_frames, num_global, num_selected)
-        selected = tokens.gather(1, indices[:, :, None].expand(-1, -1, tokens.shape[2]))  # [B, K, D]
-        pseudo_query = self.generator(torch.cat([summary, selected], dim=1))
-        features = pseudo_query
+        num_global = self.config.num_global_tokens
+        return select_informative_tokens(class_token_attention, num_frames, num_global, num_selected)
+
+    def _pool(
+        self,
+        tokens: torch.Tensor,
+        selected: torch.Tensor | None,
+        last_hidden_state: torch.Tensor | None = None,
+    ) -> FPigVideoOutput:
+        """Global, frame and selected tokens [B, M, D] → the output, pooled as `config.video_pooling` says."""
+        if self.config.video_pooling != "pseudo_query":
+            is_mean = self.config.video_pooling == "mean"
+            features = normalize(tokens).mean(dim=1) if is_mean else tokens[:, 0]
+            return FPigVideoOutput(last_hidden_state=last_hidden_state, pooler_output=features)
+        summary = tokens[:, : tokens.shape[1] - selected.shape[1]]  # [B, G + T, D]
+        pseudo_query = features = self.generator(tokens)
         if self.config.use_interaction:
             features = self.interaction(pseudo_query[:, None], summary)[:, 0]
         return FPigVideoOutput(
-            last_hidden_state=tokens,
+            last_hidden_state=last_hidden_state,
             pooler_output=features,
             pseudo_query=pseudo_query,
             summary_tokens=summary,
-            selected_token_indices=indices,
+            selected_token_indices=selected,
         )
 
     def encode_text(
@@ -247,7 +262,7 @@ class FPigModel(FPigPreTrainedModel):
 
     def encode_video(self, pixel_values: torch.FloatTensor) -> torch.FloatTensor:
         """Video embeddings, unit vectors [B, D]; argument as in [`FPigModel.get_video_features`]."""
-        return normalize(self.get_video_features(pixel_values, return_dict=True).pooler_output)
+        return normalize(self._encode_video(pixel_values, with_all_tokens=False).pooler_output)
 
     def get_logit_scale(self) -> torch.Tensor:
         """τ clamped to [0, ln 200]; the gradient passes the clamp, so that a scale beyond it can return."""
@@ -296,7 +311,7 @@ class FPigModel(FPigPreTrainedModel):
         if pixel_values is None:
             raise ValueError("`pixel_values` is None; pass frames, or call `encode_text` for captions alone")
         text_embeds = self.encode_text(input_ids, attention_mask)
-        video_output = self.get_video_features(pixel_values, return_dict=True)
+        video_output = self._encode_video(pixel_values, with_all_tokens=False)
         video_embeds = normalize(video_output.pooler_output)
         pseudo_query_embeds = None
         if video_output.pseudo_query is not None:

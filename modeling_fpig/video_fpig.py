@@ -5,7 +5,7 @@ from torch import nn
 from transformers.models.clip.configuration_clip import CLIPVisionConfig
 
 from .configuration_fpig import FPigConfig
-from .transformer_fpig import FPigAttention, FPigEncoder
+from .transformer_fpig import FPigAttention, FPigEncoder, FPigLayer
 
 
 class FPigVideoEmbeddings(nn.Module):
@@ -81,23 +81,43 @@ class FPigVideoAttention(FPigAttention):
     A frame's tokens attend to the global tokens and to their own frame; the global tokens attend to all.
     """
 
-    def forward(self, hidden_states: torch.Tensor, num_frames: int, num_global_tokens: int) -> torch.Tensor:
-        """[B, N, Dv] → [B, N, Dv]."""
-        query = self.split_heads(self.q_proj(hidden_states))  # [B, H, N, d]
-        key = self.split_heads(self.k_proj(hidden_states))
-        value = self.split_heads(self.v_proj(hidden_states))
-        frame_output = self.attend(
-            fold_frames(query[:, :, num_global_tokens:], num_frames),
-            join_global_tokens(key, num_frames, num_global_tokens),
-            join_global_tokens(value, num_frames, num_global_tokens),
-        )  # [B·T, L, Dv]
-        output = frame_output.view(len(hidden_states), -1, hidden_states.shape[-1])
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        num_frames: int,
+        num_global_tokens: int,
+        positions: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """[B, N, Dv] → [B, N, Dv], or [B, M, Dv]: what the tokens at `positions` [B, M] alone get."""
+        query = self.q_proj(hidden_states)
+        key = self.k_proj(hidden_states)
+        value = self.v_proj(hidden_states)
+        outputs = [self.attend_in_frames(query, key, value, num_frames, num_global_tokens)]
         if num_global_tokens:
-            global_output = self.attend(query[:, :, :num_global_tokens], key, value)  # [B, G, Dv]
-            output = torch.cat([global_output, output], dim=1)
-        return self.out_proj(output)
+            # A view would keep the query of every token for backward, beside the copy by frames.
+            global_query = query[:, :num_global_tokens].clone()
+            outputs.insert(0, self.attend(*map(self.split_heads, (global_query, key, value))))  # [B, G, Dv]
+        if positions is not None:
+            return self.out_proj(take_tokens(torch.cat(outputs, dim=1), positions))
+        # Mapped apart: backward needs the maps' inputs, and has both already.
+        return torch.cat([self.out_proj(output) for output in outputs], dim=1)
 
-    @torch.no_grad()
+    def attend_in_frames(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        num_frames: int,
+        num_global_tokens: int,
+    ) -> torch.Tensor:
+        """What the frames' tokens get [B, T·L, Dv]; all arguments are of all tokens [B, N, Dv]."""
+        output = self.attend(
+            self.split_heads(fold_frames(query[:, num_global_tokens:], num_frames)),
+            self.split_heads(join_global_tokens(key, num_frames, num_global_tokens)),
+            self.split_heads(join_global_tokens(value, num_frames, num_global_tokens)),
+        )  # [B·T, L, Dv]
+        return output.view(len(query), -1, query.shape[-1])
+
     def get_class_token_attention(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """The class token's attention [B, H, N] over all tokens [B, N, Dv], softmax in float32."""
         query = self.split_heads(self.q_proj(hidden_states[:, :1]))  # [B, H, 1, d]
@@ -106,16 +126,38 @@ class FPigVideoAttention(FPigAttention):
         return scores.squeeze(2).softmax(dim=-1, dtype=torch.float32)
 
 
-def fold_frames(heads: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """[B, H, T·L, d] → [B·T, H, L, d]."""
-    return heads.unflatten(2, (num_frames, -1)).transpose(1, 2).flatten(0, 1)
+def fold_frames(tokens: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """[B, T·L, D] → [B·T, L, D]."""
+    return tokens.unflatten(1, (num_frames, -1)).flatten(0, 1)
 
 
-def join_global_tokens(heads: torch.Tensor, num_frames: int, num_global_tokens: int) -> torch.Tensor:
-    """Puts the global tokens before every frame's own: [B, H, N, d] → [B·T, H, G + L, d]."""
-    frames = heads[:, :, num_global_tokens:].unflatten(2, (num_frames, -1))  # [B, H, T, L, d]
-    shared = heads[:, :, None, :num_global_tokens].expand(-1, -1, num_frames, -1, -1)  # [B, H, T, G, d]
-    return torch.cat([shared, frames], dim=3).transpose(1, 2).flatten(0, 1)
+def join_global_tokens(tokens: torch.Tensor, num_frames: int, num_global_tokens: int) -> torch.Tensor:
+    """Puts the global tokens before every frame's own: [B, N, D] → [B·T, G + L, D]."""
+    frames = tokens[:, num_global_tokens:].unflatten(1, (num_frames, -1))  # [B, T, L, D]
+    shared = tokens[:, None, :num_global_tokens].expand(-1, num_frames, -1, -1)  # [B, T, G, D]
+    return torch.cat([shared, frames], dim=2).flatten(0, 1)
+
+
+def take_tokens(tokens: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    """The tokens [B, M, D] at `positions` [B, M] of `tokens` [B, N, D]."""
+    return tokens.gather(1, positions[:, :, None].expand(-1, -1, tokens.shape[2]))
+
+
+class FPigVideoLayer(FPigLayer):
+    """A block with proxy-guided attention, which can stop at the tokens that are read after it."""
+
+    def __init__(self, config: CLIPVisionConfig) -> None:
+        super().__init__(config, FPigVideoAttention)
+
+    def forward(
+        self, hidden_states: torch.Tensor, positions: torch.Tensor | None = None, **layout: int
+    ) -> torch.Tensor:
+        """[B, N, Dv] → [B, N, Dv], or [B, M, Dv]: the tokens at `positions` [B, M], which attend to all."""
+        attended = self.self_attn(self.layer_norm1(hidden_states), positions=positions, **layout)
+        if positions is not None:
+            hidden_states = take_tokens(hidden_states, positions)
+        hidden_states = hidden_states + attended
+        return hidden_states + self.mlp(self.layer_norm2(hidden_states))
 
 
 class FPigVideoTransformer(nn.Module):
@@ -128,7 +170,7 @@ class FPigVideoTransformer(nn.Module):
         self.needs_class_token_attention = config.video_pooling == "pseudo_query"
         self.embeddings = FPigVideoEmbeddings(config)
         self.pre_layrnorm = nn.LayerNorm(vision_config.hidden_size, eps=vision_config.layer_norm_eps)
-        self.encoder = FPigEncoder(vision_config, FPigVideoAttention)
+        self.encoder = FPigEncoder(vision_config, FPigVideoLayer)
         self.post_layernorm = nn.LayerNorm(vision_config.hidden_size, eps=vision_config.layer_norm_eps)
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -136,19 +178,45 @@ class FPigVideoTransformer(nn.Module):
         [B, T, 3, H, W] → tokens after the last layer norm [B, N, Dv], and the last layer's class-token
         attention [B, H, N], which only the pseudo-query needs.
         """
+        hidden_states, class_token_attention = self.run_to_last_layer(pixel_values)
+        return self.run_last_layer(hidden_states, pixel_values.shape[1]), class_token_attention
+
+    def run_to_last_layer(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """[B, T, 3, H, W] → what the last layer reads [B, N, Dv], and its class-token attention [B, H, N]."""
         layout = {"num_frames": pixel_values.shape[1], "num_global_tokens": self.num_global_tokens}
         hidden_states = self.pre_layrnorm(self.embeddings(pixel_values))
         for layer in self.encoder.layers[:-1]:
             hidden_states = layer(hidden_states, **layout)
+        if not self.needs_class_token_attention:
+            return hidden_states, None
         last_layer = self.encoder.layers[-1]
-        class_token_attention = None
-        if self.needs_class_token_attention:
-            # sdpa hides its scores; one more key projection is cheaper than the score matrix of all tokens.
+        # sdpa hides its scores; one more key projection is cheaper than the score matrix of all tokens.
+        with torch.no_grad():
             class_token_attention = last_layer.self_attn.get_class_token_attention(
                 last_layer.layer_norm1(hidden_states)
             )
-        hidden_states = last_layer(hidden_states, **layout)
-        return self.post_layernorm(hidden_states), class_token_attention
+        return hidden_states, class_token_attention
+
+    def list_summary_tokens(self, hidden_states: torch.Tensor, num_frames: int) -> torch.Tensor:
+        """Positions [B, G + T] of global and frame tokens among all N of `hidden_states` [B, N, Dv]."""
+        num_videos, num_tokens = hidden_states.shape[:2]
+        tokens_per_frame = (num_tokens - self.num_global_tokens) // num_frames
+        frames = torch.arange(num_frames, device=hidden_states.device) * tokens_per_frame
+        global_positions = torch.arange(self.num_global_tokens, device=hidden_states.device)
+        positions = torch.cat([global_positions, self.num_global_tokens + frames])
+        return positions.expand(num_videos, -1)
+
+    def run_last_layer(
+        self, hidden_states: torch.Tensor, num_frames: int, positions: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """
+        Tokens [B, N, Dv] before the last layer → after it and the last layer norm [B, N, Dv], or [B, M, Dv]:
+        those at `positions` [B, M] alone, at a fraction of the cost.
+        """
+        hidden_states = self.encoder.layers[-1](
+            hidden_states, positions, num_frames=num_frames, num_global_tokens=self.num_global_tokens
+        )
+        return self.post_layernorm(hidden_states)
 
 
-__all__ = ["FPigVideoTransformer"]
+__all__ = ["FPigVideoTransformer", "take_tokens"]

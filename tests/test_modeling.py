@@ -7,6 +7,7 @@ import torch
 from conftest import TINY_FIELDS, make_config
 from torch.nn.functional import cross_entropy, interpolate, normalize
 from transformers import AttentionInterface, AttentionMaskInterface, AutoModel, CLIPConfig, CLIPModel
+from transformers.activations import ACT2FN
 from transformers.masking_utils import flash_attention_mask
 
 from modeling_fpig import FPigModel, FPigOutput
@@ -197,6 +198,17 @@ def test_activation_checkpointing_gives_the_same_gradients(make_tiny_model, tiny
     assert num_checkpointed_calls == 2 * num_calls  # every block's forward runs again in backward
     for gradient, expected_gradient in zip(actual, expected, strict=True):
         torch.testing.assert_close(gradient, expected_gradient)
+
+
+@pytest.mark.parametrize("hidden_act", ["quick_gelu", "gelu"])
+def test_activation_is_the_one_of_the_configuration(make_tiny_config, hidden_act):
+    """As transformers computes it, and its gradient; CLIP's own is computed in another way."""
+    mlp = FPigMLP(make_tiny_config(vision_config={"hidden_act": hidden_act}).vision_config)
+    states = torch.linspace(-12, 12, 401, requires_grad=True)
+    actual, expected = mlp.activation_fn(states), ACT2FN[hidden_act](states)
+    torch.testing.assert_close(actual, expected, rtol=0, atol=2e-6)
+    gradients = [torch.autograd.grad(output.sum(), states)[0] for output in (actual, expected)]
+    torch.testing.assert_close(*gradients, rtol=0, atol=2e-6)
 
 
 def test_compiles_into_one_graph(make_tiny_model, tiny_batch):
