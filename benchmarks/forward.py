@@ -1,8 +1,8 @@
 """
 What F-Pig's video side costs beside plain CLIP on the same frames: time and peak memory.
 
-    python benchmarks/forward.py                                      # every row: about an hour on two cores
-    python benchmarks/forward.py --backbones b32 --batches 1 4        # about four minutes
+    python benchmarks/forward.py                                      # every row
+    python benchmarks/forward.py --backbones b32 --batches 1 4
 
 F-Pig is `encode_video`: tower, token selection, pseudo-query and interaction. Plain CLIP is transformers'
 `CLIPVisionModel` on all frames as one batch, with sdpa. Weights and frames are random. The two take turns in
