@@ -101,24 +101,21 @@ def make_clips(folder: Path, words: list[str]) -> list[Path]:
 
 def decode_floor(path: str) -> None:
     """Decodes what the wanted frames need and converts nothing."""
-    from processing_fpig.decoding_fpig import CODECS_WITH_UNREFERENCED, open_clip
+    from processing_fpig.decoding_fpig import open_clip
     from processing_fpig.frame_sampling_fpig import sample_frame_indices
-    from processing_fpig.frame_table_fpig import find_group_starts, list_packets, list_times
+    from processing_fpig.frame_table_fpig import can_skip_unreferenced, find_needed, list_packets, list_times
 
     with open_clip(path, path) as (container, stream):
         table, packets = list_packets(container, stream, path)
         times = list_times(table, container.format.name)
         wanted = {times[index] for index in sample_frame_indices(len(times), NUM_FRAMES)}
-        starts, needed = find_group_starts(table), set()
-        for position, entry in enumerate(table):
-            if entry.pts in wanted:
-                needed.update(range(starts[position], position + 1))
+        needed = find_needed(table, wanted)
         if packets is None:
             container.seek(0)
             packets = [packet for packet in container.demux(stream) if packet.size]
         decoder = stream.codec_context
         for position in sorted(needed):
-            if decoder.name in CODECS_WITH_UNREFERENCED:
+            if can_skip_unreferenced(decoder):
                 decoder.skip_frame = "DEFAULT" if table[position].pts in wanted else "NONREF"
             decoder.decode(packets[position])
             if position + 1 not in needed:

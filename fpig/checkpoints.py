@@ -1,5 +1,6 @@
 """The Trainer of a run that may be killed at any moment: no run goes on from half a checkpoint."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from fpig.fsdp import check_fsdp, gather_weights, make_whole, prepare_for_fsdp
 from fpig.trainer import FPigTrainer
 
 # What is special in the messages of torch, and of safetensors and tokenizers; their types say nothing.
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FAILED_WRITES = ("inline_container", "(os error ")
 
 
@@ -27,7 +29,8 @@ def explain_failed_writes(folder: str) -> Iterator[None]:
         yield
     except Exception as error:
         reason = " ".join(str(error).split())
-        if not isinstance(error, OSError) and not any(mark in reason for mark in FAILED_WRITES):
+        is_full = isinstance(error, OSError) and error.errno in NO_ROOM
+        if not is_full and (isinstance(error, OSError) or not any(mark in reason for mark in FAILED_WRITES)):
             raise
         raise OSError(
             f"can't write to `{folder}`: {reason}; make room, and `--resume_from_checkpoint` goes on from "

@@ -23,9 +23,10 @@ from av.video.stream import VideoStream as Stream
 from .frame_folder_fpig import decode_folder, list_images
 from .frame_table_fpig import (
     PacketEntry,
+    can_skip_unreferenced,
     demux,
-    find_group_starts,
     find_nearest_keyframes,
+    find_needed,
     list_packets,
     list_times,
 )
@@ -43,8 +44,6 @@ from .frames_fpig import (
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif"
 MAX_PIXELS = 8192 * 4320
-# Which have pictures that no other picture leans on, and decoders that can leave them out.
-CODECS_WITH_UNREFERENCED = {"h264", "hevc", "mpeg2video"}
 GUESSED_RATE = 25  # frames a second, as players guess where nothing tells
 PROTOCOL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
@@ -162,7 +161,7 @@ def decode_frames(
         table, packets = list_packets(container, stream, name)
         times = list_times(table, container.format.name)
         wanted = [times[index] for index in choose_indices(len(times))] if times else []
-        if keyframes_only:
+        if keyframes_only and times:
             wanted = find_nearest_keyframes(table, wanted)
         if packets is not None:
             found = decode_groups(stream.codec_context, packets, table, set(wanted), convert)
@@ -273,13 +272,9 @@ def decode_groups(
     """Decodes the groups of pictures that hold `wanted` times and nothing between them → frames by time."""
     if not wanted:
         return {}
-    starts = find_group_starts(table)
-    needed: set[int] = set()
-    for position, entry in enumerate(table):
-        if entry.pts in wanted:
-            needed.update(range(starts[position], position + 1))
+    needed = find_needed(table, wanted)
     group_ends = {position for position in needed if position + 1 not in needed}
-    can_skip = decoder.name in CODECS_WITH_UNREFERENCED
+    can_skip = can_skip_unreferenced(decoder)
     found: dict[int, np.ndarray] = {}
     with suppress(av.error.FFmpegError):
         for position, packet in enumerate(packets):

@@ -11,6 +11,8 @@ from av.video.stream import VideoStream as Stream
 
 # These containers carry no presentation times that could be trusted: their frames are counted while decoding.
 FORMATS_WITHOUT_TIMES = {"avi"}
+# Which have pictures that no other picture leans on, and decoders that can leave them out.
+CODECS_WITH_UNREFERENCED = {"h264", "mpeg2video"}
 # Above it a second reading of the file takes less time than the memory to keep its packets.
 MAX_KEPT_BYTES = 16 * 2**20
 
@@ -99,6 +101,29 @@ def find_group_starts(table: list[PacketEntry]) -> list[int]:
     return starts
 
 
+def find_needed(table: list[PacketEntry], wanted: set[int]) -> set[int]:
+    """Positions of the packets to decode for the frames at `wanted` times."""
+    starts = find_group_starts(table)
+    needed: set[int] = set()
+    for position, entry in enumerate(table):
+        if entry.pts in wanted:
+            needed.update(range(starts[position], position + 1))
+    return needed
+
+
+def can_skip_unreferenced(decoder: av.VideoCodecContext) -> bool:
+    """
+    Whether the decoder can leave out pictures that no other leans on.
+
+    In HEVC with temporal layers it would leave out some that pictures of a higher layer lean on. The number
+    of layers stands in the header that mp4 and Matroska have.
+    """
+    if decoder.name != "hevc":
+        return decoder.name in CODECS_WITH_UNREFERENCED
+    header = decoder.extradata or b""
+    return len(header) > 21 and header[0] == 1 and header[21] >> 3 & 7 == 1
+
+
 def find_nearest_keyframes(table: list[PacketEntry], times: list[int]) -> list[int]:
     """For each of `times` that of the nearest shown keyframe, the earlier of two; itself if there is none."""
     keyframe_times = sorted(entry.pts for entry in table if entry.is_keyframe and entry.is_shown)
@@ -107,9 +132,11 @@ def find_nearest_keyframes(table: list[PacketEntry], times: list[int]) -> list[i
 
 __all__ = [
     "PacketEntry",
+    "can_skip_unreferenced",
     "demux",
     "find_group_starts",
     "find_nearest_keyframes",
+    "find_needed",
     "list_packets",
     "list_times",
 ]

@@ -737,6 +737,27 @@ PROCESSING = (
         "tests/test_decoding.py::test_pictures_that_nothing_leans_on_are_left_out",
     ),
     Mutation(
+        "pictures of lower layers left out in HEVC with temporal layers",
+        "processing_fpig/frame_table_fpig.py",
+        "header[21] >> 3 & 7 == 1",
+        "header[21] >> 3 & 7 >= 1",
+        "tests/test_decoding.py::test_hevc_with_temporal_layers_is_decoded_whole",
+    ),
+    Mutation(
+        "exact and keyframe embeddings in one gallery",
+        "fpig/index.py",
+        'video_settings["keyframes_only"] = True',
+        "pass",
+        "tests/test_index.py::test_fingerprint_tells_models_apart",
+    ),
+    Mutation(
+        "every failure of the system is a full disk",
+        "fpig/checkpoints.py",
+        "is_full = isinstance(error, OSError) and error.errno in NO_ROOM",
+        "is_full = isinstance(error, OSError)",
+        "tests/test_crash.py::test_other_errors_stay_what_they_are",
+    ),
+    Mutation(
         "some packets of a large file kept as if they were all",
         "processing_fpig/frame_table_fpig.py",
         "return table, packets if num_bytes <= MAX_KEPT_BYTES else None",

@@ -130,6 +130,8 @@ def test_what_a_kill_cut_short_is_cleared_away(tmp_path):
 def test_other_errors_stay_what_they_are():
     with pytest.raises(RuntimeError, match="^Connection closed by peer$"), explain_failed_writes("run"):
         raise RuntimeError("Connection closed by peer")
+    with pytest.raises(FileNotFoundError, match="^no card"), explain_failed_writes("run"):
+        raise FileNotFoundError("no card")
 
 
 def test_unreadable_video_of_one_process_ends_the_other(records, tmp_path):

@@ -115,6 +115,10 @@ def test_fingerprint_tells_models_apart(model, processor, tmp_path):
     other = fingerprint_model(model, processor)
     processor.video_processor.num_frames = 4
     assert other != fingerprint
+    processor.video_processor.keyframes_only = True
+    other = fingerprint_model(model, processor)
+    processor.video_processor.keyframes_only = False
+    assert other != fingerprint
 
 
 def test_bad_indexes_are_errors(index, tmp_path):
