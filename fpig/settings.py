@@ -12,7 +12,7 @@ FREE_SETTINGS = (
     *("output_dir", "logging_steps", "logging_first_step", "disable_tqdm", "report_to", "run_name"),
     *("log_level", "dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
     *("dataloader_pin_memory", "per_device_eval_batch_size", "save_total_limit"),
-    # They trade memory for time and change no gradient; transformers keeps the second under an old name too.
+    # They trade memory for time; transformers keeps the second under an old name too.
     *("embed_batch_size", "activation_checkpointing", "gradient_checkpointing"),
     *("push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"),
 )

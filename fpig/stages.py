@@ -147,8 +147,8 @@ def find_last_checkpoint(stage_dir: Path) -> str | None:
     for checkpoint in reversed(checkpoints):
         try:
             json.loads((checkpoint / TRAINER_STATE_NAME).read_text())
-        except (OSError, ValueError):
-            continue
+        except (FileNotFoundError, ValueError):
+            continue  # another error, of a disk, says nothing about the checkpoint
         return str(checkpoint)
     return None
 

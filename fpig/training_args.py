@@ -161,7 +161,8 @@ class FPigTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Videos embedded at once: each process's batch is cut into chunks of so many, for the "
-            "same gradients in the memory of one chunk and one more forward pass; left out, all at once."
+            "same gradients, up to dropout's draws, in the memory of one chunk and for one more forward "
+            "pass; left out, all at once."
         },
     )
     resume_from_checkpoint: bool = field(

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -43,11 +44,19 @@ def launch(*commands, **arguments):
         outputs = [process.communicate(timeout=200) for process in started]
     finally:
         for process in started:
-            process.kill()
+            kill_with_workers(process)
     return [
         subprocess.CompletedProcess(process.args, process.returncode, *output)
         for process, output in zip(started, outputs, strict=True)
     ]
+
+
+def kill_with_workers(launcher):
+    """A launcher that is killed alone leaves its workers behind."""
+    with suppress(psutil.NoSuchProcess):
+        for process in psutil.Process(launcher.pid).children(recursive=True):
+            process.kill()
+    launcher.kill()
 
 
 @pytest.fixture(scope="module")
@@ -183,7 +192,7 @@ def test_run_ends_when_one_of_its_processes_is_killed(records, tmp_path):
             workers[1].kill()
             _, told = launcher.communicate(timeout=60)
         finally:
-            launcher.kill()
+            kill_with_workers(launcher)
     assert launcher.returncode != 0
     assert "exitcode  : -9" in told
     assert not any(process.is_running() for process in workers)
