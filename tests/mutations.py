@@ -546,8 +546,8 @@ RUNS = (
     Mutation(
         "run goes on from a checkpoint that is cut short",
         "fpig/stages.py",
-        "        except (OSError, ValueError):\n            continue\n",
-        "        except (OSError, ValueError):\n            pass\n",
+        "        except (FileNotFoundError, ValueError):\n            continue ",
+        "        except (FileNotFoundError, ValueError):\n            pass ",
         "tests/test_stages.py::test_checkpoint_that_a_kill_cut_short_is_passed_over",
     ),
     Mutation(
