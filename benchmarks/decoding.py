@@ -24,6 +24,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from process_memory import read_memory
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -231,14 +233,10 @@ def measure_memory(path: str) -> tuple[int, int]:
     """Bytes that this process has at most while it reads the clip, and those it had before."""
     from processing_fpig import FPigVideoProcessor
 
-    def read(field: str) -> int:
-        lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return int(lines[field].split()[0]) * 1024
-
     processor = FPigVideoProcessor(num_frames=NUM_FRAMES)
-    before = read("VmRSS")
+    before = read_memory("VmRSS")
     processor(path)
-    return read("VmHWM"), before
+    return read_memory("VmHWM"), before
 
 
 def compare_memory(folder: Path) -> None:

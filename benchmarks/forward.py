@@ -24,6 +24,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from process_memory import read_memory
+
 if TYPE_CHECKING:
     import numpy as np
     import torch
@@ -74,12 +76,6 @@ def time_in_turns(backbone: str, batch_size: int, dtype_name: str, num_turns: in
                 run_pass(pixel_values)
                 seconds[:, index, turn] = np.array([time.perf_counter(), time.process_time()]) - start
     return seconds[:, :, 1:]
-
-
-def read_memory(name: str) -> int:
-    """Bytes of this process now (`VmRSS`) or at most since the last reset (`VmHWM`)."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields[name].split()[0]) * 1024
 
 
 def measure_memory(side: str, backbone: str, batch_size: int, dtype_name: str, num_threads: int) -> int:

@@ -19,10 +19,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import torch
+from process_memory import read_memory
 from video_retrieval.embedding_ranking import BlockProducts, rank_embeddings, start_threads
 from video_retrieval.ranking import summarize_retrieval
 
@@ -93,12 +93,6 @@ def time_in_turns(num_turns: int, *functions: Callable[[], object]) -> np.ndarra
             function()
             seconds[turn, index] = np.array([time.perf_counter(), time.process_time()]) - start
     return seconds.min(axis=0)
-
-
-def read_memory(name: str) -> int:
-    """Bytes of this process now (`VmRSS`) or at most so far (`VmHWM`)."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields[name].split()[0]) * 1024
 
 
 def measure_memory(kind: str, num_captions: int, num_videos: int, width: int) -> tuple[int, int]:

@@ -25,6 +25,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from process_memory import read_memory
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -91,12 +93,6 @@ def take_step(
     model.compute_loss(*embeds)[0].backward()
     for chunk in chunks:
         chunk.embed_again().backward()
-
-
-def read_memory(name: str) -> int:
-    """Bytes of this process now (`VmRSS`) or at most since the last reset (`VmHWM`)."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields[name].split()[0]) * 1024
 
 
 def measure_process(settings: dict[str, Any], num_videos: int, num_frames: int) -> tuple[int, int]:

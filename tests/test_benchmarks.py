@@ -14,7 +14,8 @@ from fpig.settings import get_stages_dir
 from fpig.training_args import parse_arguments
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-COMMANDS = [path for path in sorted(FOLDER.glob("*.py")) if path.stem != "shapes_runs"]
+SHARED = ("process_memory", "shapes_runs")
+COMMANDS = [path for path in sorted(FOLDER.glob("*.py")) if path.stem not in SHARED]
 CONFIG = FOLDER.parent / "configs" / "shapes.yaml"
 
 
