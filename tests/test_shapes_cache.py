@@ -90,7 +90,7 @@ def test_killed_run_leaves_nothing_half_made(tmp_path):
         [sys.executable, "-c", MAKE, str(tmp_path), "800", "5", "5", "1"], stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("*/test/*.mp4"))) < 3 and time.monotonic() < deadline:
+    while len(list(tmp_path.glob("*/train/*.mp4"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
