@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from huggingface_hub.errors import StrictDataclassError
 
+from fpig.argument_parsing import parse_arguments
 from fpig.settings import check_settings, get_stages_dir, write_settings
-from fpig.training_args import parse_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Captioned videos: one record type, the door that loads them from anywhere, the training dataset."""
+"""Captioned videos: one record type, and the door that loads them from anywhere."""
 
 import hashlib
 import logging
@@ -6,11 +6,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch.utils.data import Dataset
-from transformers import ProcessorMixin
 
 from fpig.annotations import PUBLISHED, PublishedDataset
 from fpig.annotations.published import hash_captions, hash_ids, read_published
@@ -23,7 +18,6 @@ from fpig.annotations.videos import (
     find_unreadable,
     locate_videos,
 )
-from fpig.sampler import seed_generator
 from fpig.shapes import make_shapes
 
 logger = logging.getLogger(__name__)
@@ -248,77 +242,3 @@ def _identify(video: str | bytes) -> str:
     """Name a video file by its resolved path, an embedded one by its content."""
     content = video if isinstance(video, bytes) else os.path.realpath(video).encode()
     return hashlib.sha256(content).hexdigest()
-
-
-class VideoCaptionDataset(Dataset):
-    """Training items, one per video: some of its frames and one of its captions.
-
-    `dataset[index, epoch]` draws both from (`seed`, `epoch`, `index`) and nothing else, so worker
-    processes, the number of processes and a restart do not change what a run sees. `EpochSampler` yields
-    these pairs.
-
-    Args:
-        records: The videos.
-        processor: Its video side decodes and resizes.
-        num_frames: Frames per video.
-        mode: How they are chosen: "train" with random start and end, "test" evenly over the whole clip.
-        seed: Seed of the draws.
-
-    Raises:
-        ValueError: no records, one without captions, or another mode.
-    """
-
-    def __init__(
-        self,
-        records: list[CaptionedVideo],
-        processor: ProcessorMixin,
-        num_frames: int,
-        mode: str = "train",
-        seed: int = 0,
-    ) -> None:
-        if not records:
-            raise ValueError("`records` is empty but must hold at least one video; load another split")
-        for record in records:
-            if not record.captions:
-                raise ValueError(
-                    f"`records` has the video '{record.video_id}' without a caption but training needs one; "
-                    "load annotations with captions"
-                )
-        if mode not in ("train", "test"):
-            raise ValueError(f"`mode` is '{mode}' but must be 'train' or 'test'")
-        self.records = records
-        self.processor = processor
-        self.num_frames = num_frames
-        self.mode = mode
-        self.seed = seed
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index_and_epoch: tuple[int, int]) -> dict[str, Any]:
-        """
-        Return `pixel_values` [T, 3, S, S], `caption` and `video_id`.
-
-        Raises:
-            ValueError: the video can't be read; it names the video and the reason.
-        """
-        index, epoch = index_and_epoch
-        record = self.records[index]
-        generator = seed_generator(self.seed, epoch, index)
-        caption_index = int(torch.randint(len(record.captions), (), generator=generator))
-        try:
-            pixel_values = self.processor.video_processor(
-                [record.video],
-                num_frames=self.num_frames,
-                mode=self.mode,
-                generator=generator,
-                return_tensors="pt",
-            )["pixel_values"][0]
-        except (OSError, ValueError) as error:
-            # One plain message, because that is all of an error that comes out of a worker process.
-            raise ValueError(f"`{record.video_id}` of the dataset can't be used: {error}") from error
-        return {
-            "pixel_values": pixel_values,
-            "caption": record.captions[caption_index],
-            "video_id": record.video_id,
-        }

@@ -11,6 +11,7 @@ from transformers import TrainingArguments
 FREE_SETTINGS = (
     *("output_dir", "logging_steps", "logging_first_step", "disable_tqdm", "report_to", "run_name"),
     *("log_level", "dataloader_num_workers", "dataloader_prefetch_factor", "dataloader_persistent_workers"),
+    *("frame_cache", "frame_cache_gib"),  # only `frame_candidates` changes what a run sees
     *("dataloader_pin_memory", "per_device_eval_batch_size", "save_total_limit"),
     # They trade memory for time; transformers keeps the second under an old name too.
     *("embed_batch_size", "activation_checkpointing", "gradient_checkpointing"),

@@ -9,18 +9,50 @@ from transformers import PreTrainedModel, ProcessorMixin, Trainer
 
 from fpig.cached_gradients import JointEmbeds, embed_chunks, read_embeds
 from fpig.collator import RetrievalCollator
-from fpig.datasets import CaptionedVideo, VideoCaptionDataset
+from fpig.datasets import CaptionedVideo
 from fpig.distributed import gather_with_gradient
 from fpig.evaluation import evaluate_retrieval
+from fpig.frame_cache import GIB, FrameCache
 from fpig.sampler import EpochSampler, SetEpochCallback
 from fpig.sharing import take_from_first
 from fpig.training_args import FPigTrainingArguments
+from fpig.training_items import VideoCaptionDataset
 
 
 def freeze_all_but_generator(model: PreTrainedModel) -> None:
     """Stage 1: towers, projections, interaction and temperature stay; the generator learns."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("generator."))
+
+
+def make_items(
+    records: list[CaptionedVideo],
+    processor: ProcessorMixin,
+    args: FPigTrainingArguments,
+    num_frames: int,
+    seed: int,
+) -> VideoCaptionDataset:
+    """
+    What training sees of its videos: with a cache of their frames if `args` say so.
+
+    Raises:
+        ValueError: fewer candidates than frames.
+    """
+    if args.frame_candidates is not None and args.frame_candidates < num_frames:
+        raise ValueError(
+            f"`frame_candidates` is {args.frame_candidates}, fewer than the {num_frames} frames that the "
+            "model takes of a video: raise it"
+        )
+    cache = None
+    if args.frame_cache is not None:
+        cache = FrameCache(
+            args.frame_cache,
+            processor.video_processor,
+            [record.video for record in records],
+            args.frame_candidates,
+            int(args.frame_cache_gib * GIB),
+        )
+    return VideoCaptionDataset(records, processor, num_frames, "train", seed, args.frame_candidates, cache)
 
 
 class FPigTrainer(Trainer):
@@ -37,7 +69,8 @@ class FPigTrainer(Trainer):
         generator_only: stage 1, the generation loss alone.
 
     Raises:
-        ValueError: fewer videos than one joint batch, or several GPUs under one process.
+        ValueError: fewer videos than one joint batch, fewer candidates than frames, or several GPUs under one
+            process.
     """
 
     def __init__(
@@ -69,14 +102,11 @@ class FPigTrainer(Trainer):
             parameter.requires_grad_(True)
         if generator_only:
             freeze_all_but_generator(model)
-        dataset = VideoCaptionDataset(
-            train_records, processor, num_frames=model.config.num_frames, mode="train", seed=self.seed
-        )
         super().__init__(
             model=model,
             args=args,
             data_collator=RetrievalCollator(processor),
-            train_dataset=dataset,
+            train_dataset=make_items(train_records, processor, args, model.config.num_frames, self.seed),
             eval_dataset=validation_records,
             processing_class=processor,
         )

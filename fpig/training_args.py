@@ -1,12 +1,8 @@
-"""Every setting of a training run, and how a YAML file and the command line fill them."""
+"""Every setting of a training run."""
 
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from dataclasses import dataclass, field
 
-import yaml
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from fpig.annotations.videos import ON_MISSING
@@ -165,6 +161,26 @@ class FPigTrainingArguments(TrainingArguments):
             "pass; left out, all at once."
         },
     )
+    frame_candidates: int | None = field(
+        default=None,
+        metadata={
+            "help": "Frames of each video that training chooses from, spread evenly over it; left out, all. "
+            "A clip that has fewer loses nothing."
+        },
+    )
+    frame_cache: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder that keeps the frame_candidates decoded and resized, so that a video is decoded "
+            "once and not in every epoch."
+        },
+    )
+    frame_cache_gib: float = field(
+        default=100.0,
+        metadata={
+            "help": "GiB that this folder may hold; a video takes frame_candidates × 147 KiB at 224 × 224."
+        },
+    )
     resume_from_checkpoint: bool = field(
         default=False,
         metadata={
@@ -223,6 +239,23 @@ class FPigTrainingArguments(TrainingArguments):
                 f"`embed_batch_size` is {self.embed_batch_size}; it must be at least 1: leave it out to "
                 "embed the whole batch at once"
             )
+        self.check_frame_arguments()
+
+    def check_frame_arguments(self) -> None:
+        """Refuses a cache of nothing, and one without candidates."""
+        if self.frame_candidates is not None and self.frame_candidates < 1:
+            raise ValueError(
+                f"`frame_candidates` is {self.frame_candidates}; it must be at least 1: leave it out to "
+                "choose from all frames"
+            )
+        if self.frame_cache is not None and self.frame_candidates is None:
+            raise ValueError(
+                f"`frame_cache` is {self.frame_cache!r} but `frame_candidates` is None; say how many frames "
+                "of a video it keeps: four times those that the model takes, `--frame_candidates 48`, leave "
+                "training much to choose from"
+            )
+        if not 0 < self.frame_cache_gib < float("inf"):
+            raise ValueError(f"`frame_cache_gib` is {self.frame_cache_gib}; it must be finite and above 0")
 
     def check_hub_arguments(self) -> None:
         """Refuses what would end in an error, or in nothing pushed, after hours of training."""
@@ -242,87 +275,4 @@ class FPigTrainingArguments(TrainingArguments):
             )
 
 
-def parse_arguments(
-    arguments: list[str], default_config: Path
-) -> tuple[ModelArguments, DataArguments, FPigTrainingArguments]:
-    """
-    Fills the settings: the fields' defaults, then the YAML file, then the command line.
-
-    Args:
-        arguments: `[CONFIG.yaml] [--key value …]`.
-        default_config: the YAML file used when none is named.
-
-    Raises:
-        SystemExit: an unknown key or a bad value, with one line that says which.
-    """
-    classes = (ModelArguments, DataArguments, FPigTrainingArguments)
-    parser = HfArgumentParser(
-        classes,
-        usage="train.py [CONFIG.yaml] [--key value ...]",
-        description="Train F-Pig; see configs/.",
-        allow_abbrev=False,
-    )
-    has_config = bool(arguments) and not arguments[0].startswith("-")
-    config_path, rest = (Path(arguments[0]), arguments[1:]) if has_config else (default_config, arguments)
-    try:
-        parser.set_defaults(**read_config(config_path, classes))
-        model_args, data_args, training_args, unknown = parser.parse_args_into_dataclasses(
-            rest, return_remaining_strings=True, look_for_args_file=False
-        )
-    except (ValueError, TypeError) as error:
-        parser.error(" ".join(str(error).split()))  # some messages span several lines
-    if unknown:
-        parser.error(f"unknown arguments: {' '.join(unknown)}; `train.py --help` lists the known ones")
-    return model_args, data_args, training_args
-
-
-def read_config(path: Path, classes: tuple[type, ...]) -> dict:
-    """
-    Reads a YAML file whose keys are fields of `classes`.
-
-    Raises:
-        ValueError: no such file, no YAML, not a mapping, an unknown key, or a value of a wrong kind.
-    """
-    if not path.is_file():
-        raise ValueError(
-            f"`{path}` is no file; the first argument is a YAML file such as configs/shapes.yaml"
-        )
-    try:
-        config = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"`{path}` is no YAML: {error}") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"`{path}` holds {type(config).__name__}; it must hold `key: value` lines")
-    hints = {
-        item.name: get_type_hints(cls)[item.name] for cls in classes for item in fields(cls) if item.init
-    }
-    unknown = sorted(str(key) for key in config if key not in hints)
-    if unknown:
-        raise ValueError(
-            f"`{path}` has the unknown key `{unknown[0]}`; `train.py --help` lists the known ones"
-        )
-    return {key: read_value(key, value, hints[key]) for key, value in config.items()}
-
-
-def read_value(key: str, value: Any, hint: Any) -> Any:
-    """
-    A value of the YAML file as argparse takes it for a default.
-
-    Raises:
-        ValueError: nothing, a list or a mapping where the field's type `hint` has none.
-    """
-    if isinstance(value, NoneType | list | dict):
-        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-        if type(value) not in {get_origin(kind) or kind for kind in kinds}:
-            raise ValueError(f"`{key}` is {value!r} in the YAML file; give it one value or leave it out")
-        return value
-    # YAML reads 1e-6 as a string and argparse converts strings alone: what both understand is the string.
-    return str(value)
-
-
-__all__ = [
-    "DataArguments",
-    "FPigTrainingArguments",
-    "ModelArguments",
-    "parse_arguments",
-]
+__all__ = ["DataArguments", "FPigTrainingArguments", "ModelArguments"]

@@ -43,9 +43,19 @@ def sample_frame_indices(
     return np.linspace(first, last, num_frames).astype(int).tolist()
 
 
+def spread_candidates(num_available: int, num_candidates: int) -> list[int]:
+    """
+    Indices of `num_candidates` frames spread evenly over a clip; of a shorter clip all, each once.
+
+    Raises:
+        ValueError: a count below 1.
+    """
+    return sample_frame_indices(num_available, min(num_available, num_candidates))
+
+
 def draw_integer(low: int, high: int, generator: torch.Generator) -> int:
     """Uniform in {low … high}."""
     return int(torch.randint(low, high + 1, (), generator=generator))
 
 
-__all__ = ["SAMPLING_MODES", "sample_frame_indices"]
+__all__ = ["SAMPLING_MODES", "sample_frame_indices", "spread_candidates"]

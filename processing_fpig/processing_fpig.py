@@ -66,7 +66,8 @@ class FPigProcessor(ProcessorMixin):
             max_length: instead of the processor's own.
             return_tensors: `"pt"` or `"np"`.
             text_kwargs: more arguments for the tokenizer; captions are padded to the longest and truncated.
-            videos_kwargs: more arguments for the video processor: `num_frames`, `mode`, `generator`.
+            videos_kwargs: more arguments for the video processor: `num_frames`, `mode`, `generator`,
+                `num_candidates`.
             kwargs: `images_kwargs`, `audio_kwargs` and `common_kwargs` of transformers' processors; the last
                 may hold `return_tensors`, the first nothing; the second are for what is not passed here.
 

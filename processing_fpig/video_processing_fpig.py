@@ -1,6 +1,8 @@
 """Frames to pixel values: sampling, resizing, cropping and normalising, in torch alone."""
 
 import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from transformers.feature_extraction_utils import BatchFeature
 from transformers.video_processing_utils import VideoProcessorMixin
 
 from .decoding_fpig import read_frame_seconds, read_frames
-from .frame_sampling_fpig import SAMPLING_MODES, sample_frame_indices
+from .frame_sampling_fpig import SAMPLING_MODES, sample_frame_indices, spread_candidates
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -74,6 +76,7 @@ class FPigVideoProcessor(VideoProcessorMixin):
         num_frames: int | None = None,
         mode: str = "test",
         generator: torch.Generator | None = None,
+        num_candidates: int | None = None,
         return_tensors: str | None = "pt",
         video_metadata: Any = None,
     ) -> BatchFeature:
@@ -88,6 +91,8 @@ class FPigVideoProcessor(VideoProcessorMixin):
             num_frames: instead of the processor's own.
             mode: `"test"` spreads the frames evenly; `"train"` also draws the ends and needs `generator`.
             generator: draws for train mode; equal states give equal frames.
+            num_candidates: choose out of so many frames that are spread evenly over the video; out of all by
+                default.
             return_tensors: `"pt"`, or `"np"` for arrays.
             video_metadata: what transformers' processors are told of decoded videos; frames are counted here,
                 so it says nothing that is needed.
@@ -105,17 +110,46 @@ class FPigVideoProcessor(VideoProcessorMixin):
         batch = split_batch(videos)
         if not batch:
             raise ValueError("`videos` is an empty list; pass at least one video")
-
-        def choose_indices(num_available: int) -> list[int]:
-            return sample_frame_indices(num_available, num_frames, mode, generator)
-
-        def resize(frame: np.ndarray) -> np.ndarray:
-            return resize_frame(frame, self.size, self.resize_mode)
-
+        choose_indices = partial(
+            self.choose_indices,
+            num_frames=num_frames,
+            mode=mode,
+            generator=generator,
+            num_candidates=num_candidates,
+        )
         pixel_values = torch.empty(len(batch), num_frames, 3, self.size, self.size)
         for clip, video in zip(pixel_values, batch, strict=True):
-            self.normalize_into(clip, read_frames(video, choose_indices, resize, self.keyframes_only))
+            self.normalize_into(clip, read_frames(video, choose_indices, self.resize, self.keyframes_only))
         return BatchFeature({"pixel_values": pixel_values}, tensor_type=return_tensors)
+
+    def choose_indices(
+        self,
+        num_available: int,
+        num_frames: int,
+        mode: str = "test",
+        generator: torch.Generator | None = None,
+        num_candidates: int | None = None,
+    ) -> list[int]:
+        """Which frames of a clip of `num_available` are taken; arguments as those of a call."""
+        candidates: Sequence[int] = range(num_available)
+        if num_candidates is not None:
+            check_count("num_candidates", num_candidates)
+            candidates = spread_candidates(num_available, num_candidates)
+        chosen = sample_frame_indices(len(candidates), num_frames, mode, generator)
+        return [candidates[index] for index in chosen]
+
+    def read_candidates(self, video: Any, num_candidates: int) -> torch.Tensor:
+        """
+        The frames of one video that a call with `num_candidates` chooses from, resized → [C, 3, S, S] uint8;
+        C is the video's number of frames where it has fewer. They are a video themselves: a call with them
+        gives the pixel values that a call with `video` gives.
+
+        Raises:
+            VideoReadError: the video can't be read.
+        """
+        check_count("num_candidates", num_candidates)
+        choose = partial(spread_candidates, num_candidates=num_candidates)
+        return read_frames(video, choose, self.resize, self.keyframes_only).permute(0, 3, 1, 2)
 
     def read_frame_seconds(self, video: Any) -> list[float]:
         """
@@ -125,10 +159,12 @@ class FPigVideoProcessor(VideoProcessorMixin):
             VideoReadError: the video can't be read.
         """
 
-        def choose_indices(num_available: int) -> list[int]:
-            return sample_frame_indices(num_available, self.num_frames)
-
+        choose_indices = partial(self.choose_indices, num_frames=self.num_frames)
         return read_frame_seconds(video, choose_indices, self.keyframes_only)
+
+    def resize(self, frame: np.ndarray) -> np.ndarray:
+        """A frame [H, W, 3] uint8 → [S, S, 3]."""
+        return resize_frame(frame, self.size, self.resize_mode)
 
     def make_pictures(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Undoes the normalisation: pixel values [..., 3, S, S] → RGB uint8, what the model sees."""
@@ -183,6 +219,8 @@ def resize_frame(frame: np.ndarray, size: int, mode: str) -> np.ndarray:
     As bytes, so that sums are rounded and cut off after each direction, as Pillow does for CLIP.
     """
     height, width = frame.shape[:2]
+    if height == width == size:
+        return frame
     short = min(height, width)
     is_crop = mode == "crop"
     target = (size * height // short, size * width // short) if is_crop else (size, size)

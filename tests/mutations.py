@@ -399,14 +399,14 @@ TRAINING = (
     ),
     Mutation(
         "always a video's first caption",
-        "fpig/datasets.py",
+        "fpig/training_items.py",
         "record.captions[caption_index]",
         "record.captions[0]",
         "tests/test_training_items.py::test_draws_depend_on_seed_epoch_and_index_alone",
     ),
     Mutation(
         "the same frames and caption every epoch",
-        "fpig/datasets.py",
+        "fpig/training_items.py",
         "seed_generator(self.seed, epoch, index)",
         "seed_generator(self.seed, index)",
         "tests/test_training_items.py::test_draws_depend_on_seed_epoch_and_index_alone",
@@ -573,7 +573,7 @@ RUNS = (
     ),
     Mutation(
         "YAML beats the command line",
-        "fpig/training_args.py",
+        "fpig/argument_parsing.py",
         "            rest, return_remaining_strings=True",
         '            [*rest, *(f"--{k}={v}" for k, v in read_config(config_path, classes).items())],\n'
         "            return_remaining_strings=True",
@@ -2048,6 +2048,121 @@ FORWARD_COST = (
     ),
 )
 
+FRAME_CACHE = (
+    Mutation(
+        "cached frames are not checked",
+        "fpig/frame_cache.py",
+        "if compute_checksum(frame) != checksums[index]:",
+        "if False:",
+        "tests/test_frame_cache.py::test_damaged_file_is_made_again",
+    ),
+    Mutation(
+        "the first frames are checked instead of those taken",
+        "fpig/frame_cache.py",
+        "!= checksums[index]:",
+        "!= checksums[indices.index(index)]:",
+        "tests/test_frame_cache.py::test_items_are_those_without_a_cache_and_decoded_once",
+    ),
+    Mutation(
+        "cached frames of other settings are taken",
+        "fpig/frame_cache.py",
+        "if file.metadata() != metadata:",
+        "if not file.metadata():",
+        "tests/test_frame_cache.py::test_file_from_other_settings_is_made_again",
+    ),
+    Mutation(
+        "the mode of resizing is no setting of the cache",
+        "fpig/frame_cache.py",
+        '            "resize_mode": video_processor.resize_mode,\n',
+        "",
+        "tests/test_frame_cache.py::test_file_from_other_settings_is_made_again",
+    ),
+    Mutation(
+        "another version of a video keeps its cached frames",
+        "fpig/frame_cache.py",
+        '{"num_bytes": status.st_size, "modified_nanoseconds": status.st_mtime_ns}',
+        "{}",
+        "tests/test_frame_cache.py::test_file_of_another_version_of_the_video_is_made_again",
+    ),
+    Mutation(
+        "a cached frame appears before it is whole",
+        "fpig/frame_cache.py",
+        "partial.write_bytes(content)",
+        "path.write_bytes(content[:9]), partial.write_bytes(content)",
+        "tests/test_frame_cache.py::test_two_processes_fill_one_folder",
+    ),
+    Mutation(
+        "every video is kept, whatever the cache may hold",
+        "fpig/frame_cache.py",
+        "min(len(videos), max(0, num_free_bytes // num_bytes))",
+        "len(videos)",
+        "tests/test_frame_cache.py::test_folder_stays_within_its_bound",
+    ),
+    Mutation(
+        "what others left in the cache is not counted",
+        "fpig/frame_cache.py",
+        "max_bytes - self._count_other_bytes()",
+        "max_bytes",
+        "tests/test_frame_cache.py::test_folder_stays_within_its_bound",
+    ),
+    Mutation(
+        "a cache that may hold less keeps what it had",
+        "fpig/frame_cache.py",
+        "(self.folder / name).unlink(missing_ok=True)",
+        "pass",
+        "tests/test_frame_cache.py::test_folder_stays_within_its_bound",
+    ),
+    Mutation(
+        "a full disk ends the run",
+        "fpig/frame_cache.py",
+        '        except OSError as error:\n            warnings.warn(\n                f"the frame cache',
+        '        except KeyError as error:\n            warnings.warn(\n                f"the frame cache',
+        "tests/test_frame_cache.py::test_full_disk_costs_time_alone",
+    ),
+    Mutation(
+        "a full disk leaves half a file",
+        "fpig/frame_cache.py",
+        "        partial.unlink(missing_ok=True)\n\n",
+        "        pass\n\n",
+        "tests/test_frame_cache.py::test_full_disk_costs_time_alone",
+    ),
+    Mutation(
+        "half files that others are writing are cleared away",
+        "fpig/frame_cache.py",
+        "> STALE_SECONDS",
+        "> 0",
+        "tests/test_frame_cache.py::test_what_a_killed_run_left_is_cleared_when_it_is_old",
+    ),
+    Mutation(
+        "with a cache the draw goes over all frames in test mode",
+        "fpig/training_items.py",
+        "num_available, self.num_frames, self.mode, generator.clone_state()",
+        "num_available, self.num_frames",
+        "tests/test_frame_cache.py::test_items_are_those_without_a_cache_and_decoded_once",
+    ),
+    Mutation(
+        "a damaged file changes what is drawn",
+        "fpig/training_items.py",
+        "generator.clone_state()",
+        "generator",
+        "tests/test_frame_cache.py::test_damaged_file_is_made_again",
+    ),
+    Mutation(
+        "candidates are the first frames",
+        "processing_fpig/video_processing_fpig.py",
+        "candidates = spread_candidates(num_available, num_candidates)",
+        "candidates = range(min(num_available, num_candidates))",
+        "tests/test_frame_cache.py::test_only_candidates_are_taken",
+    ),
+    Mutation(
+        "a run without candidates goes on with some",
+        "fpig/settings.py",
+        '*("frame_cache", "frame_cache_gib"),',
+        '*("frame_cache", "frame_cache_gib", "frame_candidates"),',
+        "tests/test_training_args.py::test_run_goes_on_with_its_own_settings_alone",
+    ),
+)
+
 MUTATIONS = (
     *VIDEO,
     *SELECTION_AND_GENERATOR,
@@ -2071,6 +2186,7 @@ MUTATIONS = (
     *CACHED_GRADIENTS,
     *SEVERAL_PROCESSES,
     *FORWARD_COST,
+    *FRAME_CACHE,
 )
 
 

@@ -12,7 +12,8 @@ from toys import write_clip
 from fpig.annotations import PUBLISHED
 from fpig.annotations.published import hash_captions, hash_ids
 from fpig.annotations.videos import find_absent, find_unreadable
-from fpig.datasets import CaptionedVideo, VideoCaptionDataset, load_captioned_videos, load_split
+from fpig.datasets import CaptionedVideo, load_captioned_videos, load_split
+from fpig.training_items import VideoCaptionDataset
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fpig.argument_parsing import parse_arguments
 from fpig.settings import get_stages_dir
-from fpig.training_args import parse_arguments
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SHARED = ("process_memory", "shapes_runs")

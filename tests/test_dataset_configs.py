@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 from toys import make_model, make_processor, make_records, write_clip
 
 from fpig.annotations import PUBLISHED
+from fpig.argument_parsing import parse_arguments
 from fpig.settings import get_stages_dir
 from fpig.stages import plan_stages, run_stage
-from fpig.training_args import parse_arguments
 from modeling_fpig import FPigConfig
 
 ROOT = Path(__file__).parents[1]

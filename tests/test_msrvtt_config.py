@@ -9,12 +9,12 @@ import torch
 from toys import CAPTIONS, write_clip
 from transformers import CLIPConfig, CLIPModel
 
+from fpig.argument_parsing import parse_arguments
 from fpig.datasets import load_captioned_videos
 from fpig.stages import configure_stage, plan_stages
 from fpig.start import load_start
 from fpig.tokenizer import train_tokenizer
 from fpig.trainer import FPigTrainer
-from fpig.training_args import parse_arguments
 from modeling_fpig import FPigConfig
 
 CONFIGS = Path(__file__).parents[1] / "configs"

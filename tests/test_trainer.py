@@ -100,3 +100,26 @@ def test_unreadable_video_stops_the_run(make_trainer, records, processor, tmp_pa
     trainer = FPigTrainer(make_model(processor), args, processor, [*records, bad], None)
     with pytest.raises(ValueError, match="`bad` of the dataset can't be used"):
         trainer.train()
+
+
+def test_frame_cache_changes_no_loss(make_trainer, processor, tmp_path):
+    losses = {}
+    for name, cache in (("decoded", {}), ("filled", {"frame_cache": str(tmp_path / "cache")})):
+        torch.manual_seed(0)
+        trainer = make_trainer(frame_candidates=5, num_train_epochs=2, logging_steps=1, **cache)
+        trainer.train()
+        losses[name] = [line["loss"] for line in trainer.state.log_history if "loss" in line]
+    assert losses["filled"] == losses["decoded"]
+    assert len(losses["filled"]) == 4
+    assert 4 <= len(list((tmp_path / "cache").iterdir())) <= 5  # one video of five is left out of an epoch
+
+
+def test_too_few_candidates_are_refused(make_trainer):
+    with pytest.raises(ValueError, match="`frame_candidates` is 1, fewer than the 4 frames that the model"):
+        make_trainer(frame_candidates=1)
+
+
+def test_frame_cache_keeps_what_fits(make_trainer, tmp_path):
+    settings = {"frame_cache": str(tmp_path / "cache"), "frame_candidates": 6}
+    assert make_trainer(**settings).train_dataset.frame_cache.num_kept == 5
+    assert make_trainer(**settings, frame_cache_gib=1e-6).train_dataset.frame_cache.num_kept == 0

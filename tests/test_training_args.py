@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fpig.argument_parsing import parse_arguments
 from fpig.settings import check_settings, write_settings
-from fpig.training_args import VIDEO_POOLINGS, parse_arguments
+from fpig.training_args import VIDEO_POOLINGS
 from modeling_fpig import configuration_fpig
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -135,6 +136,12 @@ def test_bad_yaml_is_refused(refuse, config, message):
         (("--per_device_train_batch_size", "0"), "`per_device_train_batch_size` is 0; it must be at least 1"),
         (("--per_device_eval_batch_size=-2",), "`per_device_eval_batch_size` is -2; it must be at least 1"),
         (("--embed_batch_size=0",), "`embed_batch_size` is 0; it must be at least 1: leave it out to embed"),
+        (("--frame_candidates=0",), "`frame_candidates` is 0; it must be at least 1: leave it out to choose"),
+        (
+            ("--frame_cache=cache",),
+            "`frame_cache` is 'cache' but `frame_candidates` is None; say how many frames of a video",
+        ),
+        (("--frame_cache_gib=0",), "`frame_cache_gib` is 0.0; it must be finite and above 0"),
         (
             ("--video_pooling", "nonsense"),
             "`video_pooling` is 'nonsense'; it must be one of pseudo_query, class_token, mean",
@@ -207,6 +214,12 @@ def test_run_goes_on_with_its_own_settings_alone(parse, tmp_path):
     check_settings(parse({"seed": 3}), path)
     check_settings(parse({"seed": 3}, "--output_dir=moved", "--dataloader_num_workers=0"), path)
     check_settings(parse({"seed": 3}, "--embed_batch_size=2", "--activation_checkpointing"), path)
+    cached = ("--frame_candidates=48", "--frame_cache=cache", "--frame_cache_gib=1")
+    with pytest.raises(ValueError, match=r"`frame_candidates` is 48 but the run in .* began with None"):
+        check_settings(parse({"seed": 3}, *cached), path)
+    write_settings(parse({"seed": 3}, cached[0]), path)
+    check_settings(parse({"seed": 3}, *cached), path)  # where they are kept changes nothing
+    write_settings(parse({"seed": 3}), path)
     with pytest.raises(ValueError, match=r"`seed` is 4 but the run in .*run-stages began with 3; continue"):
         check_settings(parse({"seed": 4}), path)
     with pytest.raises(ValueError, match=r"`num_frames` is 5 but the run in .* began with"):

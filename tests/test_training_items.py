@@ -4,10 +4,11 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from fpig.datasets import CaptionedVideo, VideoCaptionDataset, load_captioned_videos
+from fpig.datasets import CaptionedVideo, load_captioned_videos
 from fpig.sampler import EpochSampler
 from fpig.shapes import make_shapes
 from fpig.tokenizer import train_tokenizer
+from fpig.training_items import VideoCaptionDataset
 from processing_fpig import FPigProcessor, FPigVideoProcessor
 
 

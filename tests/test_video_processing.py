@@ -342,6 +342,7 @@ def test_bad_settings_are_named(settings, message):
     [
         ({"videos": []}, "`videos` is an empty list; pass at least one video"),
         ({"num_frames": 0}, "`num_frames` is 0"),
+        ({"num_candidates": 0}, "`num_candidates` is 0; it must be an integer of at least 1"),
         ({"mode": "eval"}, "`mode` is 'eval'; it must be one of test, train"),
         ({"return_tensors": "tf"}, "`return_tensors` is 'tf'; it must be 'pt' or 'np'"),
     ],
@@ -371,3 +372,31 @@ def test_frame_seconds_are_those_of_the_frames_taken(small_processor):
     clip = make_clip("mp4_short_groups")
     expected = [index / 10 for index in sample_frame_indices(30, 3)]
     assert small_processor.read_frame_seconds(clip) == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("resize_mode", ["crop", "squash"])
+def test_frames_of_the_right_size_stay_as_they_are(resize_mode):
+    frames = make_pictures(3, 48, 48)
+    processor = FPigVideoProcessor(num_frames=3, size=48, resize_mode=resize_mode)
+    pixel_values = processor(frames)["pixel_values"][0]
+    assert torch.equal(processor.make_pictures(pixel_values), torch.from_numpy(frames).permute(0, 3, 1, 2))
+    larger = FPigVideoProcessor(num_frames=3, size=48, resize_mode=resize_mode)(make_pictures(3, 48, 96))
+    assert larger["pixel_values"].shape == (1, 3, 3, 48, 48)
+
+
+def test_candidates_of_a_video(small_processor):
+    processor = small_processor
+    frames = make_pictures(20, 40, 50)
+    candidates = processor.read_candidates(frames, 7)
+    assert candidates.dtype == torch.uint8
+    assert candidates.shape == (7, 3, 32, 32)
+    expected = processor(frames[[0, 3, 6, 9, 12, 15, 19]], num_frames=7)["pixel_values"][0]
+    assert torch.equal(candidates, processor.make_pictures(expected))
+    assert len(processor.read_candidates(frames, 50)) == 20
+    few = processor(frames, num_candidates=7)["pixel_values"]
+    assert torch.equal(few, processor(candidates)["pixel_values"])
+    assert torch.equal(
+        processor(frames, num_candidates=50)["pixel_values"], processor(frames)["pixel_values"]
+    )
+    with pytest.raises(ValueError, match="`num_candidates` is -1; it must be an integer of at least 1"):
+        processor.read_candidates(frames, -1)
