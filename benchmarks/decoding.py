@@ -3,7 +3,6 @@ How long 12 frames of a video take, from the file to pixel values, beside torchc
 
     python benchmarks/decoding.py                          # all classes of clips, encoded on first use
     python benchmarks/decoding.py --classes h264_320x240   # those whose name holds one of the words
-    python benchmarks/decoding.py --workers                # also: clips a second of 1 and 2 worker processes
     python benchmarks/decoding.py --memory                 # also: the most memory that a 4K clip takes
 
 One thread each, in turns; the median of the processor time counts, as other programs disturb it less. All
@@ -28,7 +27,6 @@ from process_memory import read_memory
 
 if TYPE_CHECKING:
     import numpy as np
-    import torch
 
 NUM_FRAMES = 12
 RATE = 25
@@ -194,41 +192,6 @@ def compare(paths: list[Path], num_turns: int) -> None:
         print_row(path.stem, *(f"{median[name]:.1f}" for name in contenders), *ratios)
 
 
-def count_clips_per_second(paths: list[Path], num_workers: int) -> float:
-    """Clips that worker processes of a `DataLoader` read in a second."""
-    import torch
-    from torch.utils.data import DataLoader
-
-    from fpig.embedding import PixelValuesDataset
-    from processing_fpig import FPigVideoProcessor
-
-    class OneThread(PixelValuesDataset):
-        def __getitem__(self, index: int) -> "tuple[int, torch.Tensor | Exception]":
-            torch.set_num_threads(1)
-            return super().__getitem__(index)
-
-    class Processor:
-        def __call__(self, videos: list, return_tensors: str) -> object:
-            return FPigVideoProcessor(num_frames=NUM_FRAMES)(videos, return_tensors=return_tensors)
-
-    loader = DataLoader(OneThread(Processor(), [str(path) for path in paths]), None, num_workers=num_workers)
-    start = time.perf_counter()
-    for _ in loader:
-        pass
-    return len(paths) / (time.perf_counter() - start)
-
-
-def compare_workers(paths: list[Path], num_turns: int) -> None:
-    """Clips a second with one and with two worker processes, in turns."""
-    rates: dict[int, list[float]] = {1: [], 2: []}
-    for _ in range(num_turns):
-        for num_workers, values in rates.items():
-            values.append(count_clips_per_second(paths, num_workers))
-    one, two = (statistics.median(values) for values in rates.values())
-    rates_as_text = f"{one:.1f} a second with 1 worker, {two:.1f} with 2"
-    print(f"{len(paths)} clips: {rates_as_text}, {two / one:.2f} times as many")
-
-
 def measure_memory(path: str) -> tuple[int, int]:
     """Bytes that this process has at most while it reads the clip, and those it had before."""
     from processing_fpig import FPigVideoProcessor
@@ -263,14 +226,11 @@ def main() -> None:
     )
     parser.add_argument("--turns", type=int, default=5, help="the median counts (default: %(default)s)")
     parser.add_argument("--clips_dir", type=Path, default=Path("outputs", "benchmarks", "clips"))
-    parser.add_argument("--workers", action="store_true", help="also compare numbers of worker processes")
     parser.add_argument("--memory", action="store_true", help="also measure a 4K clip")
     arguments = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
     paths = make_clips(arguments.clips_dir, arguments.classes)
     compare(paths, arguments.turns)
-    if arguments.workers:
-        compare_workers([path for path in paths if path.stat().st_size < 16 * MIB] * 4, arguments.turns)
     if arguments.memory:
         compare_memory(arguments.clips_dir)
 

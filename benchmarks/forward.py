@@ -38,7 +38,9 @@ NUM_FRAMES = 12
 MIB = 2**20
 
 
-def make_pass(side: str, backbone: str, dtype_name: str) -> Callable[["torch.Tensor"], object]:
+def make_pass(
+    side: str, backbone: str, dtype_name: str, device: str = "cpu"
+) -> Callable[["torch.Tensor"], object]:
     """A function of `pixel_values` [B, T, 3, 224, 224]: one pass through a model with random weights."""
     import torch
     from transformers import CLIPVisionModel
@@ -49,8 +51,8 @@ def make_pass(side: str, backbone: str, dtype_name: str) -> Callable[["torch.Ten
     config = FPigConfig(vision_config={"patch_size": PATCH_SIZES[backbone]}, num_frames=NUM_FRAMES)
     dtype = getattr(torch, dtype_name)
     if side == "F-Pig":
-        return FPigModel(config).eval().to(dtype).encode_video
-    clip = CLIPVisionModel(config.vision_config).eval().to(dtype)
+        return FPigModel(config).eval().to(device, dtype).encode_video
+    clip = CLIPVisionModel(config.vision_config).eval().to(device, dtype)
     return lambda pixel_values: clip(pixel_values=pixel_values.flatten(0, 1))
 
 
