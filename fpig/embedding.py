@@ -200,20 +200,18 @@ def embed_items(model: PreTrainedModel, items: list[tuple[int, torch.Tensor | Ex
     indices, clips = zip(*readable, strict=True)
     with torch.inference_mode():
         pixel_values = torch.stack(clips).to(model.device, model.dtype)
-        features = model.get_video_features(pixel_values, return_dict=True)
-        tokens = features.last_hidden_state[:, model.config.num_global_tokens :]
-        frame_tokens = tokens.unflatten(1, (pixel_values.shape[1], -1))[:, :, 0]
+        features = model.get_video_features(pixel_values, output_last_hidden_state=False, return_dict=True)
+        summary_tokens = features.summary_tokens
         is_hybrid = features.pseudo_query is not None
-        summary_tokens = features.get("summary_tokens")  # which the code of older models does not give
         return VideoBatch(
             list(indices),
             to_unit_vectors(features.pooler_output),
-            to_unit_vectors(features.last_hidden_state[:, 0]),
+            to_unit_vectors(summary_tokens[:, 0]),
             errors,
-            to_unit_vectors(frame_tokens),
+            to_unit_vectors(summary_tokens[:, model.config.num_global_tokens :]),
             to_unit_vectors(features.pseudo_query) if is_hybrid else None,
             features.selected_token_indices.cpu() if is_hybrid and model.config.num_selected_tokens else None,
-            summary_tokens.float().cpu() if summary_tokens is not None else None,
+            summary_tokens.float().cpu() if is_hybrid else None,
         )
 
 

@@ -191,34 +191,42 @@ class FPigModel(FPigPreTrainedModel):
         )
 
     @can_return_tuple
-    def get_video_features(self, pixel_values: torch.FloatTensor) -> FPigVideoOutput:
+    def get_video_features(
+        self, pixel_values: torch.FloatTensor, output_last_hidden_state: bool = True
+    ) -> FPigVideoOutput:
         """
         Video tower, pooled as `config.video_pooling` says.
 
         Args:
             pixel_values: normalised frames [B, T, 3, H, W]. Any number of frames: the temporal table is
                 interpolated where T is not the number that the model was made for.
+            output_last_hidden_state: give all tokens. Without it `last_hidden_state` is `None`, and the last
+                layer finishes only the tokens that the other outputs need.
 
         Raises:
             ValueError: wrong shape or frame size, too few patches for the selection, or more frames than the
                 generator has positions for.
         """
-        return self._encode_video(pixel_values, with_all_tokens=True)
-
-    def _encode_video(self, pixel_values: torch.Tensor, with_all_tokens: bool) -> FPigVideoOutput:
-        """Without all tokens there is no `last_hidden_state`: the last layer finishes what pooling reads."""
         num_frames = pixel_values.shape[1]
         hidden_states, class_token_attention = self.vision_model.run_to_last_layer(pixel_values)
         positions, selected = self.vision_model.list_summary_tokens(hidden_states, num_frames), None
+        num_summary = positions.shape[1]
         if self.config.video_pooling == "pseudo_query":
             selected = self._select_tokens(class_token_attention, num_frames)
             positions = torch.cat([positions, selected], dim=1)
-        finished = None if with_all_tokens else positions
+        finished = None if output_last_hidden_state else positions
         tokens = self.vision_model.run_last_layer(hidden_states, num_frames, finished)
         tokens = self.visual_projection(tokens)  # [B, N or M, D]
-        if with_all_tokens:
-            return self._pool(take_tokens(tokens, positions), selected, last_hidden_state=tokens)
-        return self._pool(tokens, selected)
+        pooled_tokens = take_tokens(tokens, positions) if output_last_hidden_state else tokens
+        summary = pooled_tokens[:, :num_summary]  # [B, G + T, D]
+        features, pseudo_query = self._pool(pooled_tokens, summary)
+        return FPigVideoOutput(
+            last_hidden_state=tokens if output_last_hidden_state else None,
+            pooler_output=features,
+            pseudo_query=pseudo_query,
+            summary_tokens=summary,
+            selected_token_indices=selected,
+        )
 
     def _select_tokens(self, class_token_attention: torch.Tensor, num_frames: int) -> torch.Tensor:
         """Positions [B, K] of the informative patches."""
@@ -231,28 +239,19 @@ class FPigModel(FPigPreTrainedModel):
         num_global = self.config.num_global_tokens
         return select_informative_tokens(class_token_attention, num_frames, num_global, num_selected)
 
-    def _pool(
-        self,
-        tokens: torch.Tensor,
-        selected: torch.Tensor | None,
-        last_hidden_state: torch.Tensor | None = None,
-    ) -> FPigVideoOutput:
-        """Global, frame and selected tokens [B, M, D] → the output, pooled as `config.video_pooling` says."""
-        if self.config.video_pooling != "pseudo_query":
-            is_mean = self.config.video_pooling == "mean"
-            features = normalize(tokens).mean(dim=1) if is_mean else tokens[:, 0]
-            return FPigVideoOutput(last_hidden_state=last_hidden_state, pooler_output=features)
-        summary = tokens[:, : tokens.shape[1] - selected.shape[1]]  # [B, G + T, D]
-        pseudo_query = features = self.generator(tokens)
-        if self.config.use_interaction:
-            features = self.interaction(pseudo_query[:, None], summary)[:, 0]
-        return FPigVideoOutput(
-            last_hidden_state=last_hidden_state,
-            pooler_output=features,
-            pseudo_query=pseudo_query,
-            summary_tokens=summary,
-            selected_token_indices=selected,
-        )
+    def _pool(self, tokens: torch.Tensor, summary: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        Summary and selected tokens [B, M, D], and the summary by itself [B, G + T, D] → the video's features
+        and, for F-Pig, its pseudo-query [B, D].
+        """
+        if self.config.video_pooling == "mean":
+            return normalize(summary).mean(dim=1), None
+        if self.config.video_pooling == "class_token":
+            return summary[:, 0], None
+        pseudo_query = self.generator(tokens)
+        if not self.config.use_interaction:
+            return pseudo_query, pseudo_query
+        return self.interaction(pseudo_query[:, None], summary)[:, 0], pseudo_query
 
     def encode_text(
         self, input_ids: torch.LongTensor, attention_mask: torch.Tensor | None = None
@@ -262,7 +261,8 @@ class FPigModel(FPigPreTrainedModel):
 
     def encode_video(self, pixel_values: torch.FloatTensor) -> torch.FloatTensor:
         """Video embeddings, unit vectors [B, D]; argument as in [`FPigModel.get_video_features`]."""
-        return normalize(self._encode_video(pixel_values, with_all_tokens=False).pooler_output)
+        output = self.get_video_features(pixel_values, output_last_hidden_state=False, return_dict=True)
+        return normalize(output.pooler_output)
 
     def get_logit_scale(self) -> torch.Tensor:
         """τ clamped to [0, ln 200]; the gradient passes the clamp, so that a scale beyond it can return."""
@@ -311,7 +311,7 @@ class FPigModel(FPigPreTrainedModel):
         if pixel_values is None:
             raise ValueError("`pixel_values` is None; pass frames, or call `encode_text` for captions alone")
         text_embeds = self.encode_text(input_ids, attention_mask)
-        video_output = self._encode_video(pixel_values, with_all_tokens=False)
+        video_output = self.get_video_features(pixel_values, output_last_hidden_state=False, return_dict=True)
         video_embeds = normalize(video_output.pooler_output)
         pseudo_query_embeds = None
         if video_output.pseudo_query is not None:

@@ -13,13 +13,13 @@ class FPigVideoOutput(BaseModelOutputWithPooling):
     What [`FPigModel.get_video_features`] returns.
 
     Args:
-        last_hidden_state: all tokens in the joint space [B, N, D]; the class token is the first.
+        last_hidden_state: all tokens in the joint space [B, N, D]; with `output_last_hidden_state=True`.
         pooler_output: video features [B, D], not normalised.
         pseudo_query: pseudo-query features [B, D], not normalised; `None` for the baselines.
         selected_token_indices: positions [B, K] of the selected patches among all N tokens, best first;
             `None` for the baselines.
-        summary_tokens: global and frame tokens in the joint space [B, G + T, D]: what the pseudo-query, or a
-            real query in its place, attends over; `None` for the baselines.
+        summary_tokens: global tokens, the class token first, and frame tokens in the joint space
+            [B, G + T, D]: what the pseudo-query, or a real query in its place, attends over.
     """
 
     pseudo_query: torch.FloatTensor | None = None

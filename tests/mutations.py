@@ -119,8 +119,8 @@ VIDEO = (
     Mutation(
         "mean pooling of features that are not normalised",
         "modeling_fpig/modeling_fpig.py",
-        "normalize(tokens).mean(dim=1)",
-        "tokens.mean(dim=1)",
+        "normalize(summary).mean(dim=1)",
+        "summary.mean(dim=1)",
         "tests/test_initialization.py::test_mean_pooling_is_clip4clips",
     ),
 )
@@ -1622,8 +1622,8 @@ SINGLE_TOWER_AND_SEARCH = (
     Mutation(
         "pseudo-query alone is still pooled",
         "modeling_fpig/modeling_fpig.py",
-        "pseudo_query = features = self.generator(tokens)",
-        "pseudo_query, features = self.generator(tokens), summary.mean(dim=1)",
+        "return pseudo_query, pseudo_query",
+        "return summary.mean(dim=1), pseudo_query",
         "tests/test_modeling.py::test_without_the_interaction_the_pseudo_query_is_the_embedding",
     ),
     Mutation(
@@ -1993,9 +1993,30 @@ FORWARD_COST = (
     Mutation(
         "encoding finishes all tokens",
         "modeling_fpig/modeling_fpig.py",
-        "self._encode_video(pixel_values, with_all_tokens=False).pooler_output)",
-        "self._encode_video(pixel_values, with_all_tokens=True).pooler_output)",
+        "output_last_hidden_state=False, return_dict=True)\n        return normalize(",
+        "output_last_hidden_state=True, return_dict=True)\n        return normalize(",
         "tests/test_forward_memory.py::test_last_layer_finishes_only_what_is_read",
+    ),
+    Mutation(
+        "embedding finishes all tokens",
+        "fpig/embedding.py",
+        "output_last_hidden_state=False",
+        "output_last_hidden_state=True",
+        "tests/test_forward_memory.py::test_last_layer_finishes_only_what_is_read",
+    ),
+    Mutation(
+        "the summary ends with selected patches",
+        "modeling_fpig/modeling_fpig.py",
+        "pooled_tokens[:, :num_summary]",
+        "pooled_tokens",
+        "tests/test_modeling.py::test_nothing_but_the_last_hidden_state_needs_all_tokens",
+    ),
+    Mutation(
+        "frame embeddings begin with the proxies'",
+        "fpig/embedding.py",
+        "summary_tokens[:, model.config.num_global_tokens :]",
+        "summary_tokens[:, 1:]",
+        "tests/test_embedding.py::test_batches_have_what_all_tokens_have",
     ),
     Mutation(
         "the last layer's residual of the first tokens, not of those that are read",

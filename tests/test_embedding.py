@@ -73,11 +73,30 @@ def test_all_embeddings_come_from_the_same_pass(model, processor, clips):
     assert torch.equal(normalize(summary_tokens[:, 0], dim=-1), class_token_embeds)
 
 
+@pytest.mark.parametrize("video_pooling", ["pseudo_query", "class_token", "mean"])
+def test_batches_have_what_all_tokens_have(processor, clips, video_pooling):
+    model = make_model(processor, video_pooling=video_pooling)
+    (batch,) = embed_video_batches(model, processor, clips)
+    with torch.no_grad():
+        features = model.get_video_features(**processor(videos=clips))
+    tokens = features.last_hidden_state
+    expected = {
+        "embeds": features.pooler_output,
+        "class_token_embeds": tokens[:, 0],
+        "frame_embeds": tokens[:, -40:].view(5, 4, 10, 40)[:, :, 0],
+    }
+    if video_pooling == "pseudo_query":
+        expected["pseudo_query_embeds"] = features.pseudo_query
+        assert torch.equal(batch.selected_token_indices, features.selected_token_indices)
+    else:
+        assert batch.pseudo_query_embeds is batch.selected_token_indices is batch.summary_tokens is None
+    for name, values in expected.items():
+        torch.testing.assert_close(getattr(batch, name), normalize(values, dim=-1), rtol=0, atol=1e-6)
+
+
 def test_mean_pooling_embeds_too(processor, clips):
     model = make_model(processor, video_pooling="mean")
     assert_unit_float32(embed_videos(model, processor, clips), 5)
-    (batch,) = embed_video_batches(model, processor, clips)
-    assert batch.summary_tokens is None
 
 
 @pytest.mark.parametrize("was_training", [True, False])

@@ -7,6 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import CLIPVisionModel
 
+from fpig.embedding import embed_items
 from modeling_fpig import FPigConfig, FPigModel
 
 # Of the tiny model: globals, a frame's tokens, these together, all tokens, the generator's sequence.
@@ -74,9 +75,11 @@ def test_last_layer_finishes_only_what_is_read(
         layer.mlp.register_forward_hook(lambda _, inputs, output: lengths.append(output.shape[1]))
     model.encode_video(tiny_batch["pixel_values"])
     model(**tiny_batch)
-    assert lengths == [num_tokens, num_read] * 2
+    model.get_video_features(tiny_batch["pixel_values"], output_last_hidden_state=False)
+    embed_items(model, list(enumerate(tiny_batch["pixel_values"])))
+    assert lengths == [num_tokens, num_read] * 4
     features = model.get_video_features(tiny_batch["pixel_values"])
-    assert lengths[4:] == [num_tokens, num_tokens]
+    assert lengths[8:] == [num_tokens, num_tokens]
     assert features.last_hidden_state.shape == (3, num_tokens, 40)
     assert features.to_tuple()[0] is features.last_hidden_state
 

@@ -99,6 +99,20 @@ def test_other_numbers_of_frames_interpolate_the_temporal_table(make_tiny_model,
         torch.testing.assert_close(model.encode_video(frames), other.encode_video(frames))
 
 
+@pytest.mark.parametrize("video_pooling", POOLINGS)
+def test_nothing_but_the_last_hidden_state_needs_all_tokens(make_tiny_model, tiny_batch, video_pooling):
+    model, num_global = make_tiny_model(video_pooling=video_pooling), 0 if video_pooling == "mean" else 3
+    with torch.no_grad():
+        whole = model.get_video_features(tiny_batch["pixel_values"])
+        rest = model.get_video_features(tiny_batch["pixel_values"], output_last_hidden_state=False)
+    assert list(rest) == list(whole)[1:]
+    for name, values in rest.items():
+        torch.testing.assert_close(values, whole[name], rtol=0, atol=1e-6)
+    tokens = whole.last_hidden_state
+    expected = torch.cat([tokens[:, :num_global], tokens[:, num_global::10]], dim=1)
+    assert torch.equal(whole.summary_tokens, expected)
+
+
 def test_frame_order_matters_to_the_temporal_table_alone(make_tiny_model, tiny_batch):
     frames = tiny_batch["pixel_values"]
     model, mean_model = make_tiny_model(), make_tiny_model(video_pooling="mean")
