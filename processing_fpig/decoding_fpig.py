@@ -18,6 +18,7 @@ import av
 import numpy as np
 import torch
 from av.container import InputContainer as Container
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream as Stream
 
 from .frame_folder_fpig import decode_folder, list_images
@@ -275,7 +276,7 @@ def decode_groups(
     needed = find_needed(table, wanted)
     group_ends = {position for position in needed if position + 1 not in needed}
     can_skip = can_skip_unreferenced(decoder)
-    found: dict[int, np.ndarray] = {}
+    found, reformatter = {}, VideoReformatter()
     with suppress(av.error.FFmpegError):
         for position, packet in enumerate(packets):
             if position not in needed:
@@ -288,7 +289,8 @@ def decode_groups(
                 decoder.flush_buffers()
             if any(frame.is_corrupt for frame in frames):
                 break
-            found |= {frame.pts: convert(to_rgb(frame)) for frame in frames if frame.pts in wanted}
+            shown = [frame for frame in frames if frame.pts in wanted]
+            found |= {frame.pts: convert(to_rgb(frame, reformatter)) for frame in shown}
             if len(found) == len(wanted):
                 break
     return found
@@ -330,7 +332,8 @@ def decode_readable(
         )
     taken = set(nearest.values())
     frames = zip(keys, decode_in_order(source, name), strict=False)
-    pixels = {key: convert(to_rgb(frame)) for key, frame in frames if key in taken}
+    reformatter = VideoReformatter()
+    pixels = {key: convert(to_rgb(frame, reformatter)) for key, frame in frames if key in taken}
     return {key: pixels[other] for key, other in nearest.items()}
 
 

@@ -10,6 +10,7 @@ import re
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from .frames_fpig import ChooseIndices, Transform, make_error, stack_frames, to_rgb
 
@@ -85,7 +86,7 @@ def decode_folder(
     found: dict[int, np.ndarray] = {}
     first_size: tuple[int, ...] = ()
     for index in dict.fromkeys(wanted):
-        picture = to_rgb(decode_image(images[index], name, max_pixels))
+        picture = to_rgb(decode_image(images[index], name, max_pixels), VideoReformatter())
         first_size = first_size or picture.shape[:2]
         if picture.shape[:2] != first_size:
             (height, width), (first_height, first_width) = picture.shape[:2], first_size

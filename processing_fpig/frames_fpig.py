@@ -59,10 +59,14 @@ def check_aspect_ratio(frame: np.ndarray, name: str) -> None:
         )
 
 
-def to_rgb(frame: av.VideoFrame) -> np.ndarray:
-    """A decoded frame → [H, W, 3] uint8, by its own colour matrix and range, turned as its metadata says."""
+def to_rgb(frame: av.VideoFrame, reformatter: VideoReformatter) -> np.ndarray:
+    """
+    A decoded frame → [H, W, 3] uint8, by its own colour matrix and range, turned as its metadata says.
+
+    One `reformatter` for all frames of a clip spares each of them its making.
+    """
     # libav computes the same values of packed pixels, but one by one: four times as long.
-    planar = VideoReformatter().reformat(frame, format="gbrp", interpolation=INTERPOLATION, threads=1)
+    planar = reformatter.reformat(frame, format="gbrp", interpolation=INTERPOLATION, threads=1)
     green, blue, red = (
         np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:, : planar.width]
         for plane in planar.planes

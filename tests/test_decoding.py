@@ -7,6 +7,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.video.reformatter import VideoReformatter
 from make_clips import (
     CLIPS,
     OPEN_GOP,
@@ -36,7 +37,7 @@ def no_warnings():
 def decode_from_the_start(clip: bytes) -> np.ndarray:
     """Every frame as libav's plain loop gives them: no frame table, no keyframes, nothing skipped."""
     with av.open(io.BytesIO(clip)) as container:
-        return np.stack([to_rgb(frame) for frame in container.decode(video=0)])
+        return np.stack([to_rgb(frame, VideoReformatter()) for frame in container.decode(video=0)])
 
 
 @pytest.mark.parametrize("name", CLIPS)
