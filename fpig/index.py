@@ -169,10 +169,8 @@ def fingerprint_model(model: "PreTrainedModel", processor: "ProcessorMixin") -> 
             if name not in PROVENANCE
         }
 
-    names = ("num_frames", "size", "resize_mode", "image_mean", "image_std")
+    names = ("num_frames", "size", "resize_mode", "image_mean", "image_std", "keyframes_only")
     video_settings = {name: getattr(processor.video_processor, name) for name in names}
-    if getattr(processor.video_processor, "keyframes_only", False):  # which older models' code lacks
-        video_settings["keyframes_only"] = True
     settings = [keep_architecture(model.config.to_dict()), video_settings]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, parameter in sorted(model.named_parameters()):
