@@ -20,6 +20,7 @@ from make_clips import (
     read_all,
     read_numbers,
 )
+from torch.utils.data import DataLoader
 
 from processing_fpig import FPigVideoProcessor, VideoReadError, decoding_fpig, frame_table_fpig
 from processing_fpig.decoding_fpig import read_frame_seconds, read_frames
@@ -393,3 +394,21 @@ def test_frames_are_transformed_one_by_one():
     frames = read_frames(clip, lambda num_available: wanted, halve)
     assert torch.equal(frames, read_frames(clip, lambda num_available: wanted)[:, ::2, ::2])
     assert seen == [(64, 96, 3)] * 2
+
+
+def test_forked_workers_read_what_this_process_reads_and_do_not_hang():
+    processor = FPigVideoProcessor(num_frames=6, size=32)
+    clips = [make_clip(name) for name in CLIPS]
+    # By now every decoder has run here, and torch has its threads: what they hold is forked with them.
+    expected = [processor(clip)["pixel_values"] for clip in clips]
+    loader = DataLoader(
+        clips,
+        batch_size=None,
+        num_workers=2,
+        collate_fn=lambda clip: processor(clip)["pixel_values"],
+        multiprocessing_context="fork",
+        timeout=60,
+    )
+    for _ in range(2):
+        for pixel_values, values_here in zip(loader, expected, strict=True):
+            assert torch.equal(pixel_values, values_here)
