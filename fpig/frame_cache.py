@@ -15,6 +15,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ logger = logging.getLogger(__name__)
 SUFFIX = ".frames"
 PARTIAL_SUFFIX = ".partial"
 STALE_SECONDS = 3600  # a file that has been written to for so long is not being written any more
-BYTES_BESIDE_FRAMES = 4096  # at most: header and checksums
+HEADER_BYTES = 4096  # at most
 GIB = 2**30
 
 
@@ -39,8 +40,8 @@ class FrameCache:
     """
     Frames of the videos of a data set: read where they are kept, else decoded and kept.
 
-    The folder never holds more than `max_bytes`: the first videos that surely fit are kept, the others are
-    decoded each time. What other data sets have left there counts, and stays.
+    The folder never holds more than `max_bytes`, but for what is being replaced: the first videos that surely
+    fit are kept, the others are decoded each time. What other data sets have left there counts, and stays.
 
     Args:
         folder: made if it is not there.
@@ -68,40 +69,47 @@ class FrameCache:
         self.video_processor = video_processor
         self.videos = videos
         self.num_candidates = num_candidates
-        size = video_processor.size
         self.settings = {
             "num_candidates": num_candidates,
-            "size": size,
+            "size": video_processor.size,
             "resize_mode": video_processor.resize_mode,
             "keyframes_only": video_processor.keyframes_only,
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
         self.names = [f"{identify_video(video)}{SUFFIX}" for video in videos]
-        num_bytes = num_candidates * (3 * size * size) + BYTES_BESIDE_FRAMES
-        num_free_bytes = max_bytes - self._count_other_bytes()
-        self.num_kept = min(len(videos), max(0, num_free_bytes // num_bytes))
-        for name in self.names[self.num_kept :]:  # from a start that was allowed more
-            (self.folder / name).unlink(missing_ok=True)
-        if self.num_kept < len(videos):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.num_kept = self._make_room(max_bytes)
+
+    def _make_room(self, max_bytes: int) -> int:
+        """Clears away what killed runs, other settings and a higher bound have left; how many videos fit."""
+        frame_bytes = 3 * self.settings["size"] ** 2 + 8  # with its checksum
+        video_bytes = self.num_candidates * frame_bytes + HEADER_BYTES
+        numbers = {name: number for number, name in enumerate(self.names)}
+        own_bytes: dict[Path, int] = {}
+        other_bytes = 0
+        for path in self.folder.iterdir():
+            with suppress(FileNotFoundError):  # what another process has just finished, or cleared away
+                status = path.stat()
+                if path.suffix == PARTIAL_SUFFIX and time.time() - status.st_mtime > STALE_SECONDS:
+                    path.unlink()
+                elif path.name in numbers:
+                    own_bytes[path] = status.st_size
+                elif path.suffix in (SUFFIX, PARTIAL_SUFFIX):
+                    other_bytes += status.st_size
+        num_kept = min(len(self.names), max(0, (max_bytes - other_bytes) // video_bytes))
+        for path, num_bytes in own_bytes.items():
+            if numbers[path.name] >= num_kept or num_bytes > video_bytes:
+                path.unlink(missing_ok=True)
+        if num_kept < len(self.names):
             logger.warning(
                 "the frame cache `%s` keeps %d of %d videos, the others are decoded in every epoch: all "
                 "would take %.2f GiB, and %.2f are allowed; allow more with `--frame_cache_gib`",
                 self.folder,
-                self.num_kept,
-                len(videos),
-                (max_bytes - num_free_bytes + len(videos) * num_bytes) / GIB,
+                num_kept,
+                len(self.names),
+                (other_bytes + len(self.names) * video_bytes) / GIB,
                 max_bytes / GIB,
             )
-
-    def _count_other_bytes(self) -> int:
-        """Bytes of what is not of these videos; clears away what killed runs have left unfinished."""
-        names, num_bytes = set(self.names), 0
-        for path in self.folder.iterdir():
-            if path.suffix == PARTIAL_SUFFIX and time.time() - path.stat().st_mtime > STALE_SECONDS:
-                path.unlink(missing_ok=True)
-            elif path.name not in names and path.suffix in (SUFFIX, PARTIAL_SUFFIX):
-                num_bytes += path.stat().st_size
-        return num_bytes
+        return num_kept
 
     def __contains__(self, index: int) -> bool:
         return index < self.num_kept

@@ -746,8 +746,8 @@ PROCESSING = (
     Mutation(
         "exact and keyframe embeddings in one gallery",
         "fpig/index.py",
-        'video_settings["keyframes_only"] = True',
-        "pass",
+        '"image_std", "keyframes_only")',
+        '"image_std")',
         "tests/test_index.py::test_fingerprint_tells_models_apart",
     ),
     Mutation(
@@ -2115,23 +2115,30 @@ FRAME_CACHE = (
     Mutation(
         "every video is kept, whatever the cache may hold",
         "fpig/frame_cache.py",
-        "min(len(videos), max(0, num_free_bytes // num_bytes))",
-        "len(videos)",
+        "min(len(self.names), max(0, (max_bytes - other_bytes) // video_bytes))",
+        "len(self.names)",
         "tests/test_frame_cache.py::test_folder_stays_within_its_bound",
     ),
     Mutation(
         "what others left in the cache is not counted",
         "fpig/frame_cache.py",
-        "max_bytes - self._count_other_bytes()",
-        "max_bytes",
+        "other_bytes += status.st_size",
+        "other_bytes += 0",
         "tests/test_frame_cache.py::test_folder_stays_within_its_bound",
     ),
     Mutation(
         "a cache that may hold less keeps what it had",
         "fpig/frame_cache.py",
-        "(self.folder / name).unlink(missing_ok=True)",
-        "pass",
+        "numbers[path.name] >= num_kept or num_bytes > video_bytes",
+        "num_bytes > video_bytes",
         "tests/test_frame_cache.py::test_folder_stays_within_its_bound",
+    ),
+    Mutation(
+        "larger files of other settings stay in the cache",
+        "fpig/frame_cache.py",
+        "numbers[path.name] >= num_kept or num_bytes > video_bytes",
+        "numbers[path.name] >= num_kept",
+        "tests/test_frame_cache.py::test_larger_files_of_other_settings_make_room",
     ),
     Mutation(
         "a full disk ends the run",

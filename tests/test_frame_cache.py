@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from fpig.datasets import load_captioned_videos
-from fpig.frame_cache import BYTES_BESIDE_FRAMES, FrameCache
+from fpig.frame_cache import HEADER_BYTES, FrameCache, write_frames
 from fpig.sampler import EpochSampler
 from fpig.shapes import make_shapes
 from fpig.tokenizer import train_tokenizer
@@ -24,7 +24,7 @@ from fpig.training_items import VideoCaptionDataset
 from processing_fpig import FPigProcessor, FPigVideoProcessor
 
 NUM_CANDIDATES = 9  # of 24 frames
-BYTES_OF_VIDEO = NUM_CANDIDATES * 3 * 32 * 32 + BYTES_BESIDE_FRAMES
+BYTES_OF_VIDEO = NUM_CANDIDATES * (3 * 32 * 32 + 8) + HEADER_BYTES
 LARGE = 10 * BYTES_OF_VIDEO
 
 
@@ -318,3 +318,22 @@ def test_cache_that_can_not_be_made(records, processor, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         make_cache(tmp_path / "file", processor, records)
+
+
+def test_larger_files_of_other_settings_make_room(records, processor, tmp_path):
+    many = make_cache(tmp_path, processor, records, num_candidates=24, max_bytes=2**30)
+    assert_equal_items(make_items(records, processor, 24, many), make_items(records, processor, 24), [0])
+    # The last video first: the larger files of the others would still be there.
+    cache = make_cache(tmp_path, processor, records, max_bytes=6 * BYTES_OF_VIDEO)
+    cache.read(5, take_first)
+    assert [path.name for path in tmp_path.iterdir()] == [cache.names[5]]
+
+
+def test_bound_counts_the_checksums_of_many_small_frames(tmp_path):
+    clips = [torch.randint(256, (1500, 3, 4, 4), dtype=torch.uint8) for _ in range(2)]
+    processor = FPigVideoProcessor(num_frames=4, size=4)
+    cache = FrameCache(tmp_path, processor, [str(tmp_path / name) for name in "ab"], 1500, 2**20)
+    for path, clip in zip(cache.names, clips, strict=True):
+        write_frames(tmp_path / path, clip, {"made_of": "x" * 200})
+    num_bytes = sum(path.stat().st_size for path in tmp_path.iterdir())
+    assert FrameCache(tmp_path, processor, cache.videos, 1500, num_bytes).num_kept < 2
