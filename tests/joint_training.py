@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
 from toys import make_model, make_processor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from training_process import StepRecorder, read_whole
 
 from fpig.checkpoints import ResumableTrainer
 from fpig.datasets import CaptionedVideo
@@ -21,26 +20,6 @@ from fpig.training_args import FPigTrainingArguments
 
 JOINT_BATCH_SIZE = 6
 EXTRAS = ExtraMeasurements(class_token=True, query_interaction=True, num_reranked=2)
-
-
-class StepRecorder(TrainerCallback):
-    """Keeps the gradients of every step as the optimizer gets them."""
-
-    def __init__(self) -> None:
-        self.gradients: list[dict[str, torch.Tensor]] = []
-
-    def on_pre_optimizer_step(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """After all processes' gradients have been averaged."""
-        parameters = kwargs["model"].named_parameters()
-        self.gradients.append({name: read_whole(parameter.grad) for name, parameter in parameters})
-
-
-def read_whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy, with the parts that other processes have of it; the scale that FSDP needs long is a number."""
-    whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()
-    return whole.reshape(()) if whole.shape == (1,) else whole
 
 
 class BatchRecorder(ResumableTrainer):

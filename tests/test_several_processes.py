@@ -120,7 +120,6 @@ def check_batches(batches_of_processes, expected):
 def check_gradients_and_weights(outcome, expected):
     """A key's bias moves all scores alike: its gradient is but rounding, of which AdamW makes steps."""
     for found, gradients in zip(outcome["gradients"], expected["gradients"], strict=True):
-        found = {name.removeprefix("module."): gradient for name, gradient in found.items()}
         assert found.keys() == gradients.keys()
         norm = torch.stack([gradient.norm() for gradient in gradients.values()]).norm()
         for name, gradient in gradients.items():

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 from toys import make_model, make_processor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -50,24 +51,28 @@ class Step(NamedTuple):
 
 
 class StepRecorder(TrainerCallback):
-    """Keeps the gradients as the optimizer gets them, and ends the run after one step."""
+    """Keeps the gradients of every step as the optimizer gets them."""
+
+    def __init__(self) -> None:
+        self.gradients: list[dict[str, torch.Tensor]] = []
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """After all processes' gradients have been averaged."""
-        parameters = kwargs["model"].named_parameters()
-        self.gradients = {
-            name.removeprefix("module."): parameter.grad.clone()
-            for name, parameter in parameters
-            if parameter.grad is not None
-        }
+        self.gradients.append(
+            {
+                name.removeprefix("module."): read_whole(parameter.grad)
+                for name, parameter in kwargs["model"].named_parameters()
+                if parameter.grad is not None
+            }
+        )
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        """One is enough."""
-        control.should_training_stop = True
+
+def read_whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy, with the parts that other processes have of it; the scale that FSDP needs long is a number."""
+    whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()
+    return whole.reshape(()) if whole.shape == (1,) else whole
 
 
 def train_one_step(
@@ -88,12 +93,13 @@ def train_one_step(
     encoder.layers[0].mlp.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
     arguments = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "eval_strategy": "no"}
     arguments |= {"load_best_model_at_end": False, "max_grad_norm": 0.0, "logging_steps": 1, "seed": 5}
+    arguments |= {"num_train_epochs": 0.5}
     args = FPigTrainingArguments(**arguments | settings)
     trainer = FPigTrainer(model, args, processor, records, generator_only=generator_only)
     recorder = StepRecorder()
     trainer.add_callback(recorder)
     trainer.train()
-    return Step(recorder.gradients, trainer.state.log_history[0], passes)
+    return Step(*recorder.gradients, trainer.state.log_history[0], passes)
 
 
 def main() -> None:
