@@ -142,8 +142,10 @@ class FPigTrainer(Trainer):
         loss = self.compute_joint_loss(embeds, video_ids) / self.current_gradient_accumulation_steps
         loss.backward()  # as far as the chunks' embeddings
         for chunk in chunks:
-            # One averaging over the processes is enough, and the last one has all that was accumulated.
-            with nullcontext() if chunk is chunks[-1] else self.accelerator.no_sync(model):
+            # The step's last chunk averages over the processes all that was accumulated. The Trainer's own
+            # `no_sync` around an earlier batch would not do: that of FSDP2 ends with the first inside it.
+            is_last = chunk is chunks[-1] and self.accelerator.sync_gradients
+            with nullcontext() if is_last else self.accelerator.no_sync(model):
                 self.accelerator.backward(chunk.embed_again())
         return loss.detach()
 

@@ -15,14 +15,6 @@ import torch
 
 from fpig.datasets import CaptionedVideo
 
-FSDP = {
-    "ACCELERATE_USE_FSDP": "true",
-    "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "NO_WRAP",
-    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
-    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
-}
-
 
 @dataclass(frozen=True)
 class Accident:
@@ -98,7 +90,7 @@ def run(
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size)}
         os.environ |= {"LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     if use_fsdp:
-        from fsdp_on_cpu import take_cpus_for_gpus
+        from fsdp_on_cpu import FSDP, take_cpus_for_gpus
 
         os.environ |= FSDP
         take_cpus_for_gpus()

@@ -8,6 +8,15 @@ from pathlib import Path
 from accelerate import PartialState
 from accelerate.utils import DistributedType
 
+# configs/accelerate/fsdp.yaml for processes that another launcher starts.
+FSDP = {
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_AUTO_WRAP_POLICY": "NO_WRAP",
+    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+}
+
 
 def take_cpus_for_gpus() -> None:
     """accelerate has FSDP on every device but a CPU, on which it quietly trains without."""

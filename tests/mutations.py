@@ -1859,8 +1859,15 @@ CACHED_GRADIENTS = (
     Mutation(
         "chunks' gradients never averaged over the processes",
         "fpig/trainer.py",
-        "with nullcontext() if chunk is chunks[-1] else self.accelerator.no_sync(model):",
-        "with nullcontext() if chunk is None else self.accelerator.no_sync(model):",
+        "with nullcontext() if is_last else self.accelerator.no_sync(model):",
+        "with self.accelerator.no_sync(model):",
+        "tests/test_cached_gradients.py::test_gradients_of_two_processes_equal_the_joint_batchs",
+    ),
+    Mutation(
+        "FSDP averages the gradients of every accumulated batch of chunks",
+        "fpig/trainer.py",
+        "chunk is chunks[-1] and self.accelerator.sync_gradients",
+        "chunk is chunks[-1]",
         "tests/test_cached_gradients.py::test_gradients_of_two_processes_equal_the_joint_batchs",
     ),
     Mutation(

@@ -1,5 +1,6 @@
 """Chunks, activation checkpointing and several processes change no gradient of a real training step."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from fsdp_on_cpu import FSDP
 from test_train_script import SETTINGS, make_command, read_losses, run
 from toys import make_records
 from training_process import CASES, Step, train_one_step
@@ -17,6 +19,7 @@ from fpig.settings import get_stages_dir
 from fpig.shapes import make_shapes
 
 SCRIPT = Path(__file__).with_name("training_process.py")
+FSDP_SCRIPT = Path(__file__).with_name("fsdp_on_cpu.py")
 JOINT_BATCH_SIZE = 6
 
 
@@ -48,13 +51,15 @@ def joint_steps(take_step):
     return steps
 
 
-@pytest.fixture(scope="module")
-def steps_of_two_processes(records, tmp_path_factory):
+@pytest.fixture(scope="module", params=["whole weights", "sharded"])
+def steps_of_two_processes(records, tmp_path_factory, request):
     """Every case with what must change no gradient, half a batch in each process."""
     folder = tmp_path_factory.mktemp("processes")
     (folder / "records.pickle").write_bytes(pickle.dumps(records))
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    subprocess.run([sys.executable, *launcher, SCRIPT, folder], check=True, timeout=240)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command += [FSDP_SCRIPT] if request.param == "sharded" else []
+    environment = os.environ | (FSDP if request.param == "sharded" else {})
+    subprocess.run([*command, SCRIPT, folder], check=True, timeout=240, env=environment)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 
@@ -96,6 +101,7 @@ def test_gradients_of_two_processes_equal_the_joint_batchs(steps_of_two_processe
         assert_same_step(step, joint_steps[name])
         num_batches = settings.get("gradient_accumulation_steps", 1)
         assert step.passes == num_batches * expect_passes(JOINT_BATCH_SIZE // 2, **changes)
+        assert not step.was_averaged_early
 
 
 def test_half_precision_learns_the_same_from_chunks(take_step):

@@ -1,5 +1,6 @@
 """One real training step and its gradients; as a script, one of the processes that torchrun starts."""
 
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -11,8 +12,8 @@ from torch.distributed.tensor import DTensor
 from toys import make_model, make_processor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from fpig.checkpoints import ResumableTrainer
 from fpig.datasets import CaptionedVideo
-from fpig.trainer import FPigTrainer
 from fpig.training_args import FPigTrainingArguments
 
 # Each: the model's settings, the stage's, and what must change no gradient.
@@ -22,7 +23,8 @@ CASES = {
     "no interaction": ({"use_interaction": False}, {}, {"embed_batch_size": 2}),
     "class token": ({"video_pooling": "class_token"}, {}, {"embed_batch_size": 2}),
     "mean": ({"video_pooling": "mean"}, {}, {"embed_batch_size": 1}),
-    "accumulated": ({}, {"gradient_accumulation_steps": 2}, {"embed_batch_size": 2}),
+    "accumulated": ({}, {"gradient_accumulation_steps": 2}, {}),
+    "accumulated in chunks": ({}, {"gradient_accumulation_steps": 2}, {"embed_batch_size": 2}),
     "checkpointed": ({}, {}, {"activation_checkpointing": True}),
     "stage 1 checkpointed": ({}, {"generator_only": True}, {"activation_checkpointing": True}),
     "class token checkpointed": ({"video_pooling": "class_token"}, {}, {"activation_checkpointing": True}),
@@ -43,11 +45,13 @@ class Step(NamedTuple):
         gradients: of each trained parameter.
         logged: what the Trainer logs of it.
         passes: how many videos went through a layer each time that it ran.
+        was_averaged_early: FSDP averaged gradients before the last of the batches that the step accumulates.
     """
 
     gradients: dict[str, torch.Tensor]
     logged: dict[str, float]
     passes: list[int]
+    was_averaged_early: bool
 
 
 class StepRecorder(TrainerCallback):
@@ -55,6 +59,14 @@ class StepRecorder(TrainerCallback):
 
     def __init__(self) -> None:
         self.gradients: list[dict[str, torch.Tensor]] = []
+        self.was_averaged_early = False
+
+    def on_substep_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """FSDP keeps its part of the gradients apart, until they have been averaged."""
+        gradients = [parameter.grad for parameter in kwargs["model"].parameters()]
+        self.was_averaged_early |= any(isinstance(gradient, DTensor) for gradient in gradients)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -91,15 +103,15 @@ def train_one_step(
         else model.vision_model.encoder
     )
     encoder.layers[0].mlp.register_forward_pre_hook(lambda module, inputs: passes.append(len(inputs[0])))
-    arguments = {"use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "eval_strategy": "no"}
+    arguments = {"disable_tqdm": True, "save_strategy": "no", "eval_strategy": "no", "num_train_epochs": 0.5}
     arguments |= {"load_best_model_at_end": False, "max_grad_norm": 0.0, "logging_steps": 1, "seed": 5}
-    arguments |= {"num_train_epochs": 0.5}
+    arguments |= {"use_cpu": "ACCELERATE_TORCH_DEVICE" not in os.environ, "dataloader_pin_memory": False}
     args = FPigTrainingArguments(**arguments | settings)
-    trainer = FPigTrainer(model, args, processor, records, generator_only=generator_only)
+    trainer = ResumableTrainer(model, args, processor, records, generator_only=generator_only)
     recorder = StepRecorder()
     trainer.add_callback(recorder)
     trainer.train()
-    return Step(*recorder.gradients, trainer.state.log_history[0], passes)
+    return Step(*recorder.gradients, trainer.state.log_history[0], passes, recorder.was_averaged_early)
 
 
 def main() -> None:
