@@ -60,7 +60,7 @@ def train(records: list[CaptionedVideo], folder: Path, num_processes: int = 1) -
         disable_tqdm=True,
         use_cpu="ACCELERATE_TORCH_DEVICE" not in os.environ,
         dataloader_pin_memory=False,
-        eval_strategy="no",
+        eval_strategy="epoch",
         save_strategy="no",
         load_best_model_at_end=False,
     )

@@ -1944,6 +1944,13 @@ SEVERAL_PROCESSES = (
         "tests/test_crash.py::test_full_disk_is_told_and_the_last_checkpoint_is_whole",
     ),
     Mutation(
+        "FSDP validates with the part of the weights that a process has",
+        "fpig/checkpoints.py",
+        "        if not self.is_fsdp_enabled:\n            return super().evaluate",
+        "        if True:\n            return super().evaluate",
+        "tests/test_several_processes.py::test_sharded_run_releases_the_best_of_its_validated_checkpoints",
+    ),
+    Mutation(
         "checkpoints of FSDP hold torch's code",
         "fpig/checkpoints.py",
         "        if not self.is_fsdp_enabled:\n            super()._save(",

@@ -20,6 +20,7 @@ from test_train_script import SETTINGS
 from toys import make_model, make_records
 
 from fpig.checkpoints import ResumableTrainer
+from fpig.embedding import load_encoder
 from fpig.evaluation import evaluate_retrieval
 from fpig.fsdp import check_fsdp
 from fpig.training_args import FPigTrainingArguments
@@ -170,6 +171,41 @@ def test_eval_script_measures_in_several_processes_what_it_does_in_one(model, pr
     assert "3/3" not in measured.stderr
     assert refused.returncode != 0
     assert "error: `num_processes` is 2, but tv21 is searched by one: start `python" in refused.stderr
+
+
+def test_sharded_run_releases_the_best_of_its_validated_checkpoints(records, tmp_path):
+    dataset = tmp_path / "clips.jsonl"
+    splits = {"train": records[:6], "validation": records[6:10], "test": records[10:]}
+    dataset.write_text(
+        "".join(write_rows(tmp_path / split, part, split).read_text() for split, part in splits.items())
+    )
+    # So small that nothing changes its rank: of equal checkpoints the first is the best.
+    settings = SETTINGS | {"dataset": str(dataset), "use_cpu": False, "learning_rate": 1e-5}
+    settings |= {"per_device_train_batch_size": 2, "save_steps": 1, "eval_steps": 1}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
+    script = (ROOT / "train.py", tmp_path / "config.yaml", "--output_dir", tmp_path / "run")
+    (done,) = launch(make_command("fsdp", 2, FSDP_SCRIPT, *script))
+    assert done.returncode == 0, done.stderr
+    stage_dir = tmp_path / "run-stages" / "joint"
+    first, last = (load_encoder(str(stage_dir / f"checkpoint-{step}")) for step in (1, 2))
+    released = load_encoder(str(tmp_path / "run"))
+    assert_equal_weights(released[0], first[0])
+    with pytest.raises(AssertionError):
+        assert_equal_weights(released[0], last[0])
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["metrics"] == evaluate_retrieval(*released, splits["test"], batch_size=8).metrics
+    state = json.loads((stage_dir / "checkpoint-2" / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == str(stage_dir / "checkpoint-1")
+    logged = [line for line in state["log_history"] if "eval_t2v_R@1" in line]
+    for encoder, line in zip((first, last), logged, strict=True):
+        metrics = evaluate_retrieval(*encoder, splits["validation"], batch_size=8).metrics
+        assert {name: line[f"eval_{name}"] for name in metrics} == metrics
+
+
+def assert_equal_weights(model, expected):
+    weights = model.state_dict()
+    assert weights.keys() == expected.state_dict().keys()
+    assert all(torch.equal(weights[name], value) for name, value in expected.state_dict().items())
 
 
 def test_run_ends_when_one_of_its_processes_is_killed(records, tmp_path):
