@@ -24,19 +24,22 @@ class GatherWithGradient(torch.autograd.Function):
         return gradient.chunk(dist.get_world_size())[dist.get_rank()]
 
 
-def gather_with_gradient(tensor: torch.Tensor) -> torch.Tensor:
+def gather_with_gradient(*tensors: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
     """
     Joins equal batches [B, ...] of all processes, in order of rank, to [processes · B, ...], with gradients.
 
-    Without several processes it returns `tensor`.
+    Without several processes it returns `tensors`.
+
+    Args:
+        tensors: what is known of a batch; the first, whose B is that of all, is not `None`.
 
     Raises:
         ValueError: the batches are not equally large; in every process, so that none waits for another.
     """
     if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
-        return tensor
-    check_batch_sizes(tensor)
-    return GatherWithGradient.apply(tensor)
+        return tensors
+    check_batch_sizes(tensors[0])
+    return tuple(None if tensor is None else GatherWithGradient.apply(tensor) for tensor in tensors)
 
 
 def check_batch_sizes(tensor: torch.Tensor) -> None:

@@ -169,14 +169,9 @@ class FPigTrainer(Trainer):
         Raises:
             FloatingPointError: it is not finite.
         """
-        pseudo_query_embeds = embeds.pseudo_query_embeds
-        if pseudo_query_embeds is not None:
-            pseudo_query_embeds = gather_with_gradient(pseudo_query_embeds)
+        *embeds_of_batch, logit_scale = embeds
         loss, retrieval_loss, generation_loss = self.accelerator.unwrap_model(self.model).compute_loss(
-            gather_with_gradient(embeds.text_embeds),
-            gather_with_gradient(embeds.video_embeds),
-            pseudo_query_embeds,
-            embeds.logit_scale,
+            *gather_with_gradient(*embeds_of_batch), logit_scale
         )
         if self.generator_only:
             loss = generation_loss

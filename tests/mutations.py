@@ -421,8 +421,8 @@ TRAINING = (
     Mutation(
         "gather without gradient",
         "fpig/distributed.py",
-        "return GatherWithGradient.apply(tensor)",
-        "return GatherWithGradient.apply(tensor.detach())",
+        "GatherWithGradient.apply(tensor) for",
+        "GatherWithGradient.apply(tensor.detach()) for",
         "tests/test_distributed.py::test_gradients_equal_one_process_with_the_joint_batch",
     ),
     Mutation(

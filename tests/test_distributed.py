@@ -25,13 +25,14 @@ def run_processes(num_processes, folder, num_missing=0):
 @pytest.mark.parametrize("num_processes", [2, 3])
 def test_gradients_equal_one_process_with_the_joint_batch(num_processes, tmp_path):
     expected = compute_gradients(Towers(), *make_batch(num_processes))
-    for gradients in run_processes(num_processes, tmp_path):
+    for gradients, num_gathers in run_processes(num_processes, tmp_path):
+        assert num_gathers == 1 + 3  # the sizes of the batches once, and what is known of them
         torch.testing.assert_close(gradients, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_unequal_batches_are_refused_in_every_process(tmp_path):
     """Those whose batch is as large as the first one's too: else they would wait for the others."""
-    for message in run_processes(3, tmp_path, num_missing=1):
+    for message, _ in run_processes(3, tmp_path, num_missing=1):
         assert re.match(
             r"`tensor` has 3, 3, 2 rows in processes 0 to 2; the joint loss needs equal batches: drop",
             message,
@@ -40,4 +41,4 @@ def test_unequal_batches_are_refused_in_every_process(tmp_path):
 
 def test_one_process_gathers_nothing():
     tensor = torch.randn(2, 3, requires_grad=True)
-    assert gather_with_gradient(tensor) is tensor
+    assert gather_with_gradient(tensor, None) == (tensor, None)
