@@ -66,13 +66,22 @@ def check_settings(settings: tuple, path: Path) -> None:
         path: what `write_settings` wrote at the first start.
 
     Raises:
-        ValueError: one differs; it names the setting and both values.
+        ValueError: one differs; it names the setting and both values. Or `path` is damaged.
     """
     if not path.is_file():
         return
+    try:
+        written = yaml.safe_load(path.read_text())
+    except yaml.YAMLError:
+        written = "no YAML"
+    if not isinstance(written, dict):
+        raise ValueError(
+            f"`{path}` holds {written!r}; it must hold the `key: value` lines of the run's settings: restore "
+            "it, or start another run in another `--output_dir`"
+        )
     # What the Hub keeps has its paths cut, and data may lie elsewhere on another machine.
     defaults = {item.name: item.default for group in settings for item in fields(group)}
-    before = defaults | cut_local_paths(yaml.safe_load(path.read_text()))  # another version may lack a field
+    before = defaults | cut_local_paths(written)  # another version may lack a field
     now = defaults | cut_local_paths(resolve_settings(settings))
     for name in sorted(before.keys() | now.keys()):
         if name not in FREE_SETTINGS and before.get(name) != now.get(name):

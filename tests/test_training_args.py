@@ -226,6 +226,16 @@ def test_run_goes_on_with_its_own_settings_alone(parse, tmp_path):
         check_settings(parse({"seed": 3}, "--num_frames=5"), path)
 
 
+@pytest.mark.parametrize(
+    ("text", "found"), [("", "None"), ("- seed\n", r"\['seed'\]"), ("seed: [", "'no YAML'")]
+)
+def test_damaged_settings_of_a_run_are_refused(parse, tmp_path, text, found):
+    path = tmp_path / "settings.yaml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"settings.yaml` holds {found}; it must hold the .* restore it"):
+        check_settings(parse({}), path)
+
+
 def test_run_of_a_version_that_lacked_a_setting_goes_on_with_its_default(parse, tmp_path):
     path = tmp_path / "settings.yaml"
     write_settings(parse({}), path)
