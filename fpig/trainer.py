@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, ProcessorMixin, Trainer
 
@@ -140,6 +141,9 @@ class FPigTrainer(Trainer):
         video_ids = inputs.pop("video_ids")
         chunks, embeds = embed_chunks(model, inputs, chunk_size)
         loss = self.compute_joint_loss(embeds, video_ids) / self.current_gradient_accumulation_steps
+        cache_steps = self.args.torch_empty_cache_steps
+        if cache_steps is not None and self.state.global_step % cache_steps == 0:
+            clear_device_cache()
         loss.backward()  # as far as the chunks' embeddings
         for chunk in chunks:
             # The step's last chunk averages over the processes all that was accumulated. The Trainer's own

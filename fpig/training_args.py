@@ -231,6 +231,7 @@ class FPigTrainingArguments(TrainingArguments):
                 "`generator_epochs` and `num_train_epochs` say, which may be fractions: set these"
             )
         self.check_hub_arguments()
+        self.check_optimizer()
         for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
             if self.__dict__[name] < 1:
                 raise ValueError(f"`{name}` is {self.__dict__[name]}; it must be at least 1")
@@ -256,6 +257,19 @@ class FPigTrainingArguments(TrainingArguments):
             )
         if not 0 < self.frame_cache_gib < float("inf"):
             raise ValueError(f"`frame_cache_gib` is {self.frame_cache_gib}; it must be finite and above 0")
+
+    def check_optimizer(self) -> None:
+        """Refuses those that need a loop of their own."""
+        if "lomo" in self.optim and self.embed_batch_size is not None:
+            raise ValueError(
+                f"`optim` is '{self.optim.value}', which steps in a batch's one backward pass, but with "
+                "`embed_batch_size` each chunk has one: leave it out, or take another optimizer"
+            )
+        if self.optim.startswith("schedule_free"):
+            raise ValueError(
+                f"`optim` is '{self.optim.value}', whose weights for training are not those to validate and "
+                "save, and nothing exchanges them here: take another, such as adamw_torch"
+            )
 
     def check_hub_arguments(self) -> None:
         """Refuses what would end in an error, or in nothing pushed, after hours of training."""

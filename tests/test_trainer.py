@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+import transformers
 from toys import make_model, make_records
 
+import fpig.trainer
 from fpig.datasets import CaptionedVideo
 from fpig.trainer import FPigTrainer
 from fpig.training_args import FPigTrainingArguments
@@ -52,6 +54,16 @@ def test_every_parameter_learns(make_trainer):
     trainer.train()
     same = [name for name, value in trainer.model.named_parameters() if torch.equal(value, before[name])]
     assert same == []
+
+
+@pytest.mark.parametrize("embed_batch_size", [None, 1])
+def test_cache_of_the_device_is_emptied_every_few_steps(make_trainer, monkeypatch, embed_batch_size):
+    steps = []
+    trainer = make_trainer(num_train_epochs=2, torch_empty_cache_steps=3, embed_batch_size=embed_batch_size)
+    for module in (transformers.trainer, fpig.trainer):
+        monkeypatch.setattr(module, "clear_device_cache", lambda: steps.append(trainer.state.global_step))
+    trainer.train()
+    assert steps == [0, 3]
 
 
 def test_weight_decay_applies_to_matrices_alone(make_trainer):

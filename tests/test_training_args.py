@@ -143,6 +143,14 @@ def test_bad_yaml_is_refused(refuse, config, message):
         ),
         (("--frame_cache_gib=0",), "`frame_cache_gib` is 0.0; it must be finite and above 0"),
         (
+            ("--optim=adalomo", "--embed_batch_size=2"),
+            "`optim` is 'adalomo', which steps in a batch's one backward pass, but with `embed_batch_size`",
+        ),
+        (
+            ("--optim=schedule_free_sgd",),
+            "`optim` is 'schedule_free_sgd', whose weights for training are not",
+        ),
+        (
             ("--video_pooling", "nonsense"),
             "`video_pooling` is 'nonsense'; it must be one of pseudo_query, class_token, mean",
         ),
