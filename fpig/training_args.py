@@ -204,6 +204,9 @@ class FPigTrainingArguments(TrainingArguments):
     dataloader_drop_last: bool = field(
         default=True, metadata={"help": "The joint loss needs equal batches: must stay true."}
     )
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "Search every step for unused parameters: no stage trains any."}
+    )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "The collator names what the model takes: must stay false."}
     )

@@ -21,6 +21,8 @@ CASES = {
     "joint": ({}, {}, {"embed_batch_size": 2}),
     "stage 1": ({}, {"generator_only": True}, {"embed_batch_size": 1}),
     "no interaction": ({"use_interaction": False}, {}, {"embed_batch_size": 2}),
+    "nothing selected": ({"num_selected_tokens": 0}, {}, {}),
+    "no proxies": ({"num_proxy_tokens": 0}, {}, {}),
     "class token": ({"video_pooling": "class_token"}, {}, {"embed_batch_size": 2}),
     "mean": ({"video_pooling": "mean"}, {}, {"embed_batch_size": 1}),
     "accumulated": ({}, {"gradient_accumulation_steps": 2}, {}),
