@@ -16,7 +16,8 @@ from fpig.avs_scoring import AvsResults
 from fpig.avs_search import AvsTask
 from fpig.datasets import CaptionedSplit, CaptionedVideo
 from fpig.embedding import compute_caption_features, embed_captions, to_unit_vectors
-from fpig.extra_measurements import ExtraMeasurements, embed_gallery, measure_extras
+from fpig.extra_measurements import ExtraMeasurements, Share, embed_share, join_gallery, measure_extras
+from fpig.sharing import gather_in_first, run_in_first
 
 PROTOCOL = {
     "t2v": "every caption is a query; rank of its video among all videos",
@@ -68,7 +69,7 @@ def evaluate_retrieval(
     Encodes all videos and captions once and ranks them by cosine, in both directions.
 
     Where several processes run (`accelerate launch`) all must call it: each encodes a share of the videos,
-    and each gets all results, to the digit those of one process.
+    the first ranks, and all get its results, to the digit those of one process.
 
     Args:
         model: an `FPigModel`, on any device and in any dtype.
@@ -84,14 +85,31 @@ def evaluate_retrieval(
     """
     extras = extras or ExtraMeasurements()
     extras.check(model)
-    captions = [caption for record in records for caption in record.captions]
-    if not captions:
+    if not any(record.captions for record in records):
         raise ValueError(f"`records` has {len(records)} videos and no caption; there is nothing to look for")
+    videos = [record.video for record in records]
+    shares = gather_in_first(embed_share(model, processor, videos, batch_size, num_workers, extras))
+    return run_in_first(lambda: measure_shares(model, processor, records, extras, shares))
+
+
+def measure_shares(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    records: list[CaptionedVideo],
+    extras: ExtraMeasurements,
+    shares: list[Share],
+) -> RetrievalResults:
+    """
+    What all processes have encoded of `records`, ranked.
+
+    Raises:
+        ValueError: an unreadable video, or a NaN among the embeddings.
+    """
+    gallery = join_gallery(model, shares)
+    captions = [caption for record in records for caption in record.captions]
     num_captions = torch.tensor([len(record.captions) for record in records])
     caption_video_indices = torch.repeat_interleave(num_captions)
     text_features = compute_caption_features(model, processor, captions)
-    videos = [record.video for record in records]
-    gallery = embed_gallery(model, processor, videos, batch_size, num_workers, extras)
     text_embeds = to_unit_vectors(text_features)
     ranks = rank_embeddings(text_embeds, gallery.embeds, caption_video_indices)
     bank_embeds = embed_captions(model, processor, extras.query_bank) if extras.query_bank else None

@@ -18,7 +18,7 @@ from fpig.embedding import (
     raise_unreadable,
     to_unit_vectors,
 )
-from fpig.sharing import choose_share, gather_objects, join_shares
+from fpig.sharing import choose_share, join_shares
 from fpig.single_tower import (
     ProjectedVideos,
     check_interaction,
@@ -84,20 +84,19 @@ class Gallery:
     videos: ProjectedVideos | None
 
 
-def embed_gallery(
+# Parts of a gallery, and by their positions the videos that can't be read.
+Share = tuple[list[tuple[torch.Tensor | None, ...]], dict[int, Exception]]
+
+
+def embed_share(
     model: PreTrainedModel,
     processor: ProcessorMixin,
     videos: Sequence[Any],
     batch_size: int,
     num_workers: int,
     extras: ExtraMeasurements,
-) -> Gallery:
-    """
-    Encodes all videos once; where there are several processes, each encodes a share and gets all.
-
-    Raises:
-        ValueError: an unreadable video, which every process raises.
-    """
+) -> Share:
+    """Encodes this process's share of the videos, or up to the first batch with one that can't be read."""
     check_batch("videos", videos, batch_size)
     share = choose_share(len(videos), batch_size)
     own_parts, own_errors = [], {}
@@ -106,9 +105,18 @@ def embed_gallery(
         for batch in embed_video_batches(model, processor, own_videos, batch_size, num_workers):
             if batch.errors:
                 own_errors = {share[index]: error for index, error in batch.errors.items()}
-                break  # the others have to be told, or they would wait
+                break
             own_parts.append(pick_measured(batch, extras))
-    shares = gather_objects((own_parts, own_errors))
+    return own_parts, own_errors
+
+
+def join_gallery(model: PreTrainedModel, shares: list[Share]) -> Gallery:
+    """
+    What all processes have encoded.
+
+    Raises:
+        ValueError: an unreadable video.
+    """
     raise_unreadable({index: error for _, errors in shares for index, error in errors.items()})
     embeds, class_token_embeds, summary_tokens = (
         None if column[0] is None else torch.cat(column)
@@ -165,4 +173,4 @@ def measure_extras(
     return measured
 
 
-__all__ = ["ExtraMeasurements", "embed_gallery", "measure_extras"]
+__all__ = ["ExtraMeasurements", "embed_share", "join_gallery", "measure_extras"]

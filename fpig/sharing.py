@@ -1,12 +1,17 @@
-"""What several processes of one evaluation do: each embeds a share of the videos, and all get everything."""
+"""What several processes of one evaluation do: each embeds a share of the videos, and the first ranks."""
 
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cache
 from itertools import zip_longest
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
+
+Result = TypeVar("Result")
 
 
 def join_processes() -> PartialState:
@@ -37,19 +42,43 @@ def choose_share(num_items: int, batch_size: int) -> list[int]:
     return [index for index in range(num_items) if index // batch_size % num_processes == rank]
 
 
-def gather_objects(part: Any) -> list[Any]:
-    """What all processes have, in order of rank. All must call it."""
-    _, num_processes = get_rank_and_size()
+@cache
+def make_cpu_group() -> dist.ProcessGroup:
+    """All processes over gloo: NCCL would send objects through the memory of the GPUs."""
+    # How long the others wait for the first to rank; when a process dies, gloo tells the others at once.
+    return dist.new_group(backend="gloo", timeout=timedelta(days=7))
+
+
+def gather_in_first(part: Any) -> list[Any]:
+    """What all processes have, in order of rank, in the first; nothing in the others. All must call it."""
+    rank, num_processes = get_rank_and_size()
     if num_processes == 1:
         return [part]
-    parts: list[Any] = [None] * num_processes
-    dist.all_gather_object(parts, part)
+    parts: list[Any] = [None] * num_processes if rank == 0 else []
+    dist.gather_object(part, parts or None, group=make_cpu_group())
     return parts
 
 
-def take_from_first(part: Any) -> Any:
-    """What the first process has. All must call it."""
-    return gather_objects(part)[0]
+def run_in_first(compute: Callable[[], Result]) -> Result:
+    """
+    What `compute` gives in the first process, in all processes. All must call it.
+
+    Raises:
+        ValueError: `compute` raises it in the first process; in all.
+    """
+    rank, num_processes = get_rank_and_size()
+    if num_processes == 1:
+        return compute()
+    outcome: list[Any] = [None]
+    if rank == 0:
+        try:
+            outcome = [compute()]
+        except ValueError as error:
+            outcome = [error]
+    dist.broadcast_object_list(outcome, group=make_cpu_group())
+    if isinstance(outcome[0], ValueError):
+        raise outcome[0]
+    return outcome[0]
 
 
 def join_shares(shares: list[list[Any]]) -> list[Any]:
@@ -61,10 +90,10 @@ def join_shares(shares: list[list[Any]]) -> list[Any]:
 
 __all__ = [
     "choose_share",
-    "gather_objects",
+    "gather_in_first",
     "get_rank_and_size",
     "is_first_process",
     "join_processes",
     "join_shares",
-    "take_from_first",
+    "run_in_first",
 ]

@@ -15,7 +15,6 @@ from fpig.distributed import gather_with_gradient
 from fpig.evaluation import evaluate_retrieval
 from fpig.frame_cache import GIB, FrameCache
 from fpig.sampler import EpochSampler, SetEpochCallback
-from fpig.sharing import take_from_first
 from fpig.training_args import FPigTrainingArguments
 from fpig.training_items import VideoCaptionDataset
 
@@ -223,10 +222,7 @@ class FPigTrainer(Trainer):
             batch_size=self.args.per_device_eval_batch_size,
             num_workers=self.args.dataloader_num_workers,
         )
-        # One process's: on unequal machines another may round otherwise, and choose another checkpoint.
-        metrics = take_from_first(
-            {f"{metric_key_prefix}_{name}": value for name, value in results.metrics.items()}
-        )
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in results.metrics.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

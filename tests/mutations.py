@@ -1965,6 +1965,13 @@ SEVERAL_PROCESSES = (
         "tests/test_several_processes.py::test_processes_do_together_what_one_does",
     ),
     Mutation(
+        "an unreadable video raised in the first process alone",
+        "fpig/sharing.py",
+        "            outcome = [error]",
+        "            raise error",
+        "tests/test_several_processes.py::test_processes_do_together_what_one_does",
+    ),
+    Mutation(
         "shares joined process by process",
         "fpig/sharing.py",
         "for batches in rounds for batch in batches if",

@@ -101,6 +101,7 @@ def test_processes_do_together_what_one_does(folder, processor, records, expecte
         assert "find_unused_parameters" not in done.stderr  # DDP warns where it searches in vain
     outcomes = [torch.load(path, weights_only=False) for path in sorted(run_dir.glob("*.pt"))]
     assert [outcome["size"] for outcome in outcomes] == [len(outcomes)] * (3 if name == "3" else 2)
+    assert [outcome["num_rankings"] for outcome in outcomes] == [1] + [0] * (len(outcomes) - 1)
     check_batches([outcome["batches"] for outcome in outcomes], expected["batches"])
     trained = make_model(processor)
     trained.load_state_dict(outcomes[0]["weights"])
