@@ -36,6 +36,9 @@ def prepare_for_fsdp(model: PreTrainedModel) -> None:
     # FSDP shards no scalars.
     scale = model.logit_scale
     model.logit_scale = nn.Parameter(scale.detach().reshape(1), requires_grad=scale.requires_grad)
+    for parameter in model.parameters():
+        if parameter.numel() == 0:  # the proxy tokens of a model without: FSDP can't average their gradient
+            parameter.requires_grad_(False)
     # accelerate would shard the token embeddings apart, and transformers finds none in a model of two towers.
     model.get_input_embeddings = lambda: None
 

@@ -78,7 +78,7 @@ class StepRecorder(TrainerCallback):
             {
                 name.removeprefix("module."): read_whole(parameter.grad)
                 for name, parameter in kwargs["model"].named_parameters()
-                if parameter.grad is not None
+                if parameter.grad is not None and parameter.numel()
             }
         )
 
