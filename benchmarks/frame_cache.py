@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from decoding import MIB, make_clips, print_row
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 NUM_FRAMES = 12
 NUM_CANDIDATES = 48
-COPIES = 8  # of a clip: so that workers have something to share
+COPIES = 8  # of a clip for each worker
+LATER_ROUNDS = 16  # through them where they are read in no time
 
 
 def make_items(paths: list[Path], cache_dir: Path | None) -> "VideoCaptionDataset":
@@ -36,29 +38,32 @@ def make_items(paths: list[Path], cache_dir: Path | None) -> "VideoCaptionDatase
     from fpig.training_items import VideoCaptionDataset
     from processing_fpig import FPigVideoProcessor
 
-    class Processor:
-        video_processor = FPigVideoProcessor(num_frames=NUM_FRAMES)
-
+    processor = SimpleNamespace(video_processor=FPigVideoProcessor(num_frames=NUM_FRAMES))
     records = [CaptionedVideo(path.name, str(path), ("a clip",)) for path in paths]
     cache: FrameCache | None = None
     if cache_dir is not None:
         videos = [str(path) for path in paths]
-        cache = FrameCache(cache_dir, Processor.video_processor, videos, NUM_CANDIDATES, 2**40)
+        cache = FrameCache(cache_dir, processor.video_processor, videos, NUM_CANDIDATES, 2**40)
     return VideoCaptionDataset(
-        records, Processor(), NUM_FRAMES, num_candidates=NUM_CANDIDATES, frame_cache=cache
+        records, processor, NUM_FRAMES, num_candidates=NUM_CANDIDATES, frame_cache=cache
     )
 
 
-def count_videos_per_second(items: "VideoCaptionDataset", epoch: int, num_workers: int) -> float:
-    """Of one epoch, from the first item on, which waits for the workers to start."""
+def count_videos_per_second(
+    items: "VideoCaptionDataset", epoch: int, num_workers: int, num_rounds: int
+) -> float:
+    """Of so many rounds through the items, after a first video of each worker, which has to start."""
     from torch.utils.data import DataLoader
 
-    pairs = [(index, epoch) for index in range(len(items))]
-    batches = iter(DataLoader(items, None, sampler=pairs, num_workers=num_workers))
-    next(batches)
+    num_waited = max(1, num_workers)
+    pairs = [(0, epoch)] * num_waited + [(index, epoch) for index in range(len(items))] * num_rounds
+    videos = iter(DataLoader(items, None, sampler=pairs, num_workers=num_workers))
+    for _ in range(num_waited):
+        next(videos)
     start = time.perf_counter()
-    num_videos = sum(1 for _ in batches)
-    return num_videos / (time.perf_counter() - start)
+    for _ in range(len(items) * num_rounds):
+        next(videos)
+    return len(items) * num_rounds / (time.perf_counter() - start)
 
 
 def measure(clip: Path, num_turns: int, num_workers: int) -> tuple[dict[str, float], float]:
@@ -72,8 +77,9 @@ def measure(clip: Path, num_turns: int, num_workers: int) -> tuple[dict[str, flo
         for epoch in range(num_turns):
             shutil.rmtree(cache_dir, ignore_errors=True)
             cached = make_items(copies, cache_dir)
-            for name, items in zip(rates, (make_items(copies, None), cached, cached), strict=True):
-                rates[name].append(count_videos_per_second(items, epoch, num_workers))
+            ways = ((make_items(copies, None), 1), (cached, 1), (cached, LATER_ROUNDS))
+            for values, (items, num_rounds) in zip(rates.values(), ways, strict=True):
+                values.append(count_videos_per_second(items, epoch, num_workers, num_rounds))
         num_bytes = sum(path.stat().st_size for path in cache_dir.iterdir()) / len(copies)
     return {name: statistics.median(values) for name, values in rates.items()}, num_bytes
 

@@ -10,6 +10,7 @@ The first table has one video's milliseconds of processor time, one thread, stag
 The second has videos a second against the number of worker processes of a `DataLoader`, from the file to
 pixel values in the main process. Beside it the same work in as many processes that hand nothing over: what
 the machine has to give. All take turns, and the workers have started before; the median of the turns counts.
+It needs processes that fork, as on Linux.
 """
 
 import argparse
@@ -27,10 +28,12 @@ from decoding import NUM_FRAMES, decode_floor, make_clips, print_row
 from forward import make_frames, make_pass
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from processing_fpig import FPigVideoProcessor
 
 CLASSES = ("h264_320x240_10s_gop250", "h264_1280x720_10s_gop250")
-VIDEOS_PER_TURN = 24
+VIDEOS_PER_TURN = 48
 
 
 def use_one_thread(number: int = 0) -> None:
@@ -40,14 +43,20 @@ def use_one_thread(number: int = 0) -> None:
     torch.set_num_threads(1)
 
 
-def measure(run: Callable[[], object], num_turns: int, clock: Callable[[], float]) -> float:
-    """Median milliseconds; a first turn warms up."""
-    milliseconds = []
+def measure(runs: list[Callable[[], object]], num_turns: int, clock: Callable[[], float]) -> list[float]:
+    """Median milliseconds of what takes turns; a first turn warms up."""
+    milliseconds: list[list[float]] = [[] for _ in runs]
     for _ in range(num_turns + 1):
-        start = clock()
-        run()
-        milliseconds.append(1000 * (clock() - start))
-    return statistics.median(milliseconds[1:])
+        for run, values in zip(runs, milliseconds, strict=True):
+            start = clock()
+            run()
+            values.append(1000 * (clock() - start))
+    return [statistics.median(values[1:]) for values in milliseconds]
+
+
+def keep_one_pixel(frame: "np.ndarray") -> "np.ndarray":
+    """Instead of resizing, where only the conversion counts."""
+    return frame[:1, :1].copy()
 
 
 def time_stages(path: Path, num_turns: int) -> dict[str, float]:
@@ -67,11 +76,11 @@ def time_stages(path: Path, num_turns: int) -> dict[str, float]:
     steps = {
         "open, list packets": open_and_list,
         "decode": partial(decode_floor, str(path)),
-        "convert to RGB": partial(read_frames, path, choose_indices),
+        "convert to RGB": partial(read_frames, path, choose_indices, keep_one_pixel),
         "resize": partial(read_frames, path, choose_indices, processor.resize),
         "normalise": partial(processor, path),
     }
-    ends = [measure(step, num_turns, time.process_time) for step in steps.values()]
+    ends = measure(list(steps.values()), num_turns, time.process_time)
     return {name: end - start for name, start, end in zip(steps, [0.0, *ends], ends, strict=False)}
 
 
@@ -81,7 +90,8 @@ def time_encoding(num_turns: int) -> dict[str, float]:
 
     with torch.inference_mode():
         run, pixel_values = make_pass("F-Pig", "b32", "float32"), make_frames(1, "float32")
-        stages = {"encode, CPU": measure(partial(run, pixel_values), num_turns, time.process_time)}
+        (milliseconds,) = measure([partial(run, pixel_values)], num_turns, time.process_time)
+        stages = {"encode, CPU": milliseconds}
         if torch.cuda.is_available():
             run, pixel_values = (
                 make_pass("F-Pig", "b32", "bfloat16", "cuda"),
@@ -92,7 +102,7 @@ def time_encoding(num_turns: int) -> dict[str, float]:
                 run(pixel_values)
                 torch.cuda.synchronize()
 
-            stages["encode, GPU"] = measure(run_to_end, num_turns, time.perf_counter)
+            (stages["encode, GPU"],) = measure([run_to_end], num_turns, time.perf_counter)
     return stages
 
 

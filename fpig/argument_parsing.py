@@ -58,7 +58,7 @@ def read_config(path: Path, classes: tuple[type, ...]) -> dict:
         )
     try:
         config = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"`{path}` is no YAML: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"`{path}` holds {type(config).__name__}; it must hold `key: value` lines")

@@ -215,7 +215,7 @@ def _group_by_video(source: str | os.PathLike, split: str | None) -> list[Captio
     splits_by_video: dict[str, str | None] = {}
     used_ids: set[str] = set()
     for row in read_rows(source):
-        key = _identify(row.video)
+        key = identify_video(row.video)
         if splits_by_video.setdefault(key, row.split) != row.split:
             raise ValueError(
                 f"{row.place} has video '{row.name or key[:12]}' in `split` '{row.split}' but it is also in "
@@ -238,7 +238,7 @@ def _group_by_video(source: str | os.PathLike, split: str | None) -> list[Captio
     return list(records.values())
 
 
-def _identify(video: str | bytes) -> str:
-    """Name a video file by its resolved path, an embedded one by its content."""
+def identify_video(video: str | bytes) -> str:
+    """Names a video by its resolved path, or by its content if there is no file."""
     content = video if isinstance(video, bytes) else os.path.realpath(video).encode()
     return hashlib.sha256(content).hexdigest()

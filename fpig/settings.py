@@ -72,12 +72,12 @@ def check_settings(settings: tuple, path: Path) -> None:
         return
     try:
         written = yaml.safe_load(path.read_text())
-    except yaml.YAMLError:
-        written = "no YAML"
+    except (yaml.YAMLError, UnicodeDecodeError):
+        written = None
     if not isinstance(written, dict):
         raise ValueError(
-            f"`{path}` holds {written!r}; it must hold the `key: value` lines of the run's settings: restore "
-            "it, or start another run in another `--output_dir`"
+            f"`{path}` is damaged; it must hold the `key: value` lines of the run's settings: restore it, or "
+            "start another run in another `--output_dir`"
         )
     # What the Hub keeps has its paths cut, and data may lie elsewhere on another machine.
     defaults = {item.name: item.default for group in settings for item in fields(group)}

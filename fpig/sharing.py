@@ -17,7 +17,19 @@ Result = TypeVar("Result")
 def join_processes() -> PartialState:
     """Meets the other processes that `accelerate launch` has started, if there are any."""
     use_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
-    return PartialState(cpu=use_cpu)
+    state = PartialState(cpu=use_cpu)
+    connect_cpus()
+    return state
+
+
+def connect_cpus() -> None:
+    """
+    Connects all processes over gloo; all must call it.
+
+    They do so while they are all alive: who is connected is told at once when another process dies.
+    """
+    if get_rank_and_size()[1] > 1:
+        make_cpu_group()
 
 
 def get_rank_and_size() -> tuple[int, int]:
@@ -45,8 +57,8 @@ def choose_share(num_items: int, batch_size: int) -> list[int]:
 @cache
 def make_cpu_group() -> dist.ProcessGroup:
     """All processes over gloo: NCCL would send objects through the memory of the GPUs."""
-    # How long the others wait for the first to rank; when a process dies, gloo tells the others at once.
-    return dist.new_group(backend="gloo", timeout=timedelta(days=7))
+    # The time is what the others wait for the first to rank, and for one whose machine has lost its power.
+    return dist.new_group(backend="gloo", timeout=timedelta(hours=6))
 
 
 def gather_in_first(part: Any) -> list[Any]:
@@ -90,6 +102,7 @@ def join_shares(shares: list[list[Any]]) -> list[Any]:
 
 __all__ = [
     "choose_share",
+    "connect_cpus",
     "gather_in_first",
     "get_rank_and_size",
     "is_first_process",

@@ -46,8 +46,9 @@ def plan_stages(
         args: their epochs and learning rates.
 
     Raises:
-        ValueError: no stage has epochs.
+        ValueError: no stage has epochs, or `args` has fewer candidates than the model takes frames.
     """
+    args.check_candidates(config.num_frames)
     stages = []
     if not has_trained_towers:
         video_pooling, num_frames = CLIP_FORM

@@ -15,6 +15,7 @@ from fpig.distributed import gather_with_gradient
 from fpig.evaluation import evaluate_retrieval
 from fpig.frame_cache import GIB, FrameCache
 from fpig.sampler import EpochSampler, SetEpochCallback
+from fpig.sharing import connect_cpus
 from fpig.training_args import FPigTrainingArguments
 from fpig.training_items import VideoCaptionDataset
 
@@ -38,11 +39,7 @@ def make_items(
     Raises:
         ValueError: fewer candidates than frames.
     """
-    if args.frame_candidates is not None and args.frame_candidates < num_frames:
-        raise ValueError(
-            f"`frame_candidates` is {args.frame_candidates}, fewer than the {num_frames} frames that the "
-            "model takes of a video: raise it"
-        )
+    args.check_candidates(num_frames)
     cache = None
     if args.frame_cache is not None:
         cache = FrameCache(
@@ -111,6 +108,7 @@ class FPigTrainer(Trainer):
             processing_class=processor,
         )
         self.add_callback(SetEpochCallback())
+        connect_cpus()  # for `evaluate`
 
     def _get_train_sampler(self, train_dataset: VideoCaptionDataset | None = None) -> Sampler:
         return EpochSampler(len(self.train_dataset), seed=self.seed)

@@ -172,13 +172,13 @@ class FPigTrainingArguments(TrainingArguments):
         default=None,
         metadata={
             "help": "Folder that keeps the frame_candidates decoded and resized, so that a video is decoded "
-            "once and not in every epoch."
+            "once and not in every epoch; for one data set and one group of settings."
         },
     )
     frame_cache_gib: float = field(
         default=100.0,
         metadata={
-            "help": "GiB that this folder may hold; a video takes frame_candidates × 147 KiB at 224 × 224."
+            "help": "GiB that frame_cache may hold; a video takes frame_candidates × 147 KiB at 224 × 224."
         },
     )
     resume_from_checkpoint: bool = field(
@@ -245,6 +245,17 @@ class FPigTrainingArguments(TrainingArguments):
             )
         self.check_frame_arguments()
 
+    def check_candidates(self, num_frames: int) -> None:
+        """
+        Raises:
+            ValueError: fewer candidates than frames that the model takes.
+        """
+        if self.frame_candidates is not None and self.frame_candidates < num_frames:
+            raise ValueError(
+                f"`frame_candidates` is {self.frame_candidates}, fewer than the {num_frames} frames that the "
+                "model takes of a video: raise it"
+            )
+
     def check_frame_arguments(self) -> None:
         """Refuses a cache of nothing, and one without candidates."""
         if self.frame_candidates is not None and self.frame_candidates < 1:
@@ -252,6 +263,8 @@ class FPigTrainingArguments(TrainingArguments):
                 f"`frame_candidates` is {self.frame_candidates}; it must be at least 1: leave it out to "
                 "choose from all frames"
             )
+        if self.frame_cache == "":
+            raise ValueError("`frame_cache` is empty; name a folder, or leave it out to keep no frames")
         if self.frame_cache is not None and self.frame_candidates is None:
             raise ValueError(
                 f"`frame_cache` is {self.frame_cache!r} but `frame_candidates` is None; say how many frames "

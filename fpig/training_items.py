@@ -88,22 +88,23 @@ class VideoCaptionDataset(Dataset):
     def _read_pixel_values(self, index: int, generator: torch.Generator) -> torch.Tensor:
         """[T, 3, S, S], the same with and without a cache."""
         video_processor = self.processor.video_processor
-        if self.frame_cache is None or index not in self.frame_cache:
-            return video_processor(
-                [self.records[index].video],
-                num_frames=self.num_frames,
-                mode=self.mode,
-                generator=generator,
-                num_candidates=self.num_candidates,
-            )["pixel_values"][0]
+        if self.frame_cache is not None:
 
-        def choose_indices(num_available: int) -> list[int]:
-            return video_processor.choose_indices(
-                num_available, self.num_frames, self.mode, generator.clone_state()
-            )
+            def choose_indices(num_available: int) -> list[int]:
+                return video_processor.choose_indices(
+                    num_available, self.num_frames, self.mode, generator.clone_state()
+                )
 
-        frames = self.frame_cache.read(index, choose_indices)
-        return video_processor([frames], num_frames=self.num_frames)["pixel_values"][0]
+            frames = self.frame_cache.read(index, choose_indices)
+            if frames is not None:
+                return video_processor([frames], num_frames=self.num_frames)["pixel_values"][0]
+        return video_processor(
+            [self.records[index].video],
+            num_frames=self.num_frames,
+            mode=self.mode,
+            generator=generator,
+            num_candidates=self.num_candidates,
+        )["pixel_values"][0]
 
 
 __all__ = ["VideoCaptionDataset"]

@@ -1923,6 +1923,13 @@ CACHED_GRADIENTS = (
 
 SEVERAL_PROCESSES = (
     Mutation(
+        "processes connect when the first already waits for their shares",
+        "fpig/sharing.py",
+        "    connect_cpus()\n    return state",
+        "    return state",
+        "tests/test_distributed.py::test_first_process_does_not_wait_for_one_that_has_died",
+    ),
+    Mutation(
         "a checkpoint's state does not wait for the other processes",
         "fpig/checkpoints.py",
         "        self.accelerator.wait_for_everyone()",
@@ -2162,24 +2169,52 @@ FRAME_CACHE = (
         "tests/test_frame_cache.py::test_larger_files_of_other_settings_make_room",
     ),
     Mutation(
+        "others' unfinished files are cleared away with the cache's own",
+        "fpig/frame_cache.py",
+        'r"[0-9a-f]{64}\\.frames-[0-9a-f]{16}\\.partial"',
+        'r".*\\.partial"',
+        "tests/test_frame_cache.py::test_what_a_killed_run_left_is_cleared_when_it_is_old",
+    ),
+    Mutation(
+        "pictures that change in their folder keep their cached frames",
+        "fpig/frame_cache.py",
+        "stamps = [(name, status.st_size, status.st_mtime_ns) for",
+        "stamps = [name for",
+        "tests/test_frame_cache.py::test_pictures_that_change_in_their_folder_are_read_again",
+    ),
+    Mutation(
+        "a full disk is tried again with every video",
+        "fpig/frame_cache.py",
+        "            self.is_writable = False\n",
+        "",
+        "tests/test_frame_cache.py::test_nothing_is_kept_when_the_disk_is_nearly_full",
+    ),
+    Mutation(
+        "too few candidates are found out after the towers",
+        "fpig/stages.py",
+        "    args.check_candidates(config.num_frames)\n",
+        "",
+        "tests/test_stages.py::test_too_few_candidates_are_refused_before_any_stage",
+    ),
+    Mutation(
         "a full disk ends the run",
         "fpig/frame_cache.py",
-        '        except OSError as error:\n            warnings.warn(\n                f"the frame cache',
-        '        except KeyError as error:\n            warnings.warn(\n                f"the frame cache',
-        "tests/test_frame_cache.py::test_full_disk_costs_time_alone",
+        "        except OSError as error:\n            self.is_writable",
+        "        except KeyError as error:\n            self.is_writable",
+        "tests/test_frame_cache.py::test_full_disk_is_told_once_and_leaves_nothing",
     ),
     Mutation(
         "a full disk leaves half a file",
         "fpig/frame_cache.py",
         "        partial.unlink(missing_ok=True)\n\n",
         "        pass\n\n",
-        "tests/test_frame_cache.py::test_full_disk_costs_time_alone",
+        "tests/test_frame_cache.py::test_full_disk_is_told_once_and_leaves_nothing",
     ),
     Mutation(
         "half files that others are writing are cleared away",
         "fpig/frame_cache.py",
-        "> STALE_SECONDS",
-        "> 0",
+        "time.time() - status.st_mtime > STALE_SECONDS",
+        "time.time() - status.st_mtime > -1",
         "tests/test_frame_cache.py::test_what_a_killed_run_left_is_cleared_when_it_is_old",
     ),
     Mutation(

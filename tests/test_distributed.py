@@ -42,3 +42,33 @@ def test_unequal_batches_are_refused_in_every_process(tmp_path):
 def test_one_process_gathers_nothing():
     tensor = torch.randn(2, 3, requires_grad=True)
     assert gather_with_gradient(tensor, None) == (tensor, None)
+
+
+DIE_BEFORE_GATHERING = """
+import os, sys
+import torch.distributed as dist
+from fpig.sharing import gather_in_first, join_processes
+rank = int(sys.argv[2])
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=rank, world_size=2)
+join_processes()
+dist.barrier()
+if rank == 1:
+    os._exit(3)
+gather_in_first("a share")
+"""
+
+
+def test_first_process_does_not_wait_for_one_that_has_died(tmp_path):
+    """Without a launcher, which would end it: on several machines nothing else may."""
+    command = [sys.executable, "-c", DIE_BEFORE_GATHERING, str(tmp_path / "store")]
+    first, second = (
+        subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True) for rank in range(2)
+    )
+    try:
+        assert second.wait(timeout=60) == 3
+        _, told = first.communicate(timeout=60)
+    finally:
+        first.kill()
+        second.communicate()
+    assert first.returncode == 1
+    assert "RuntimeError" in told

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from fpig.datasets import load_captioned_videos
-from fpig.frame_cache import HEADER_BYTES, FrameCache, write_frames
+from fpig.frame_cache import HEADER_BYTES, RESERVED_BYTES, FrameCache, write_frames
 from fpig.sampler import EpochSampler
 from fpig.shapes import make_shapes
 from fpig.tokenizer import train_tokenizer
@@ -86,7 +87,8 @@ if int(max_file_size):  # what is written beyond it fails as on a full disk
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(max_file_size),) * 2)
 cache = FrameCache(folder, FPigVideoProcessor(num_frames=4, size=224), videos, 20, 2**30)
 for index in range(len(videos)):
-    print(cache.read(index, lambda num_available: [0, 7]).sum().item())
+    frames = cache.read(index, lambda num_available: [0, 7])
+    print(frames if frames is None else frames.sum().item())
 """
 
 
@@ -237,12 +239,14 @@ def test_folder_stays_within_its_bound(records, processor, tmp_path, caplog):
     expected = make_items(records, processor)
     max_bytes = 4 * BYTES_OF_VIDEO + 100
     cache = make_cache(tmp_path, processor, records, max_bytes=max_bytes)
-    assert "keeps 4 of 6 videos, the others are decoded in every epoch" in caplog.text
+    assert "keeps 4 of 6 videos, the others are decoded in every epoch: `--frame_cache_gib` is" in caplog.text
+    assert "of other videos" not in caplog.text
     assert_equal_items(make_items(records, processor, cache=cache), expected)
     assert 3 * BYTES_OF_VIDEO < measure() <= max_bytes
     # What another data set has left counts.
     other = make_cache(tmp_path, processor, records[4:], max_bytes=5 * BYTES_OF_VIDEO)
     assert other.num_kept == 1
+    assert "0.01 too small, and 0.00 GiB in the folder are of other videos" in caplog.text
     assert_equal_items(make_items(records[4:], processor, cache=other), make_items(records[4:], processor))
     assert measure() <= 5 * BYTES_OF_VIDEO
     # Less is allowed than before.
@@ -259,15 +263,58 @@ def test_whole_data_set_is_kept_without_a_word(records, processor, tmp_path, cap
 
 
 def test_what_a_killed_run_left_is_cleared_when_it_is_old(records, processor, tmp_path):
-    names = ("a.frames-1.partial", "b.frames-2.partial", "notes.txt")
-    old, new, foreign = (tmp_path / name for name in names)
-    for path in (old, new, foreign):
-        path.write_bytes(bytes(100))
+    video, token = "0123456789abcdef" * 4, "0123456789abcdef"
+    old, new = (tmp_path / f"{video}.frames-{name}.partial" for name in (token, token[::-1]))
+    foreign = [tmp_path / name for name in ("film.mp4.partial", "notes.txt", f"{video}.frames-1.partial")]
+    folder = tmp_path / "final.partial"
+    folder.mkdir()
     hours_ago = time.time() - 2 * 3600
-    for path in (old, foreign):
+    for path in (old, new, *foreign):
+        path.write_bytes(bytes(100))
+    for path in (old, *foreign, folder):
         os.utime(path, (hours_ago, hours_ago))
     make_cache(tmp_path, processor, records)
-    assert sorted(tmp_path.iterdir()) == [new, foreign]
+    assert set(tmp_path.iterdir()) == {new, folder, *foreign}
+
+
+def test_pictures_that_change_in_their_folder_are_read_again(processor, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(4):
+        Image.new("RGB", (40, 40), (10, 10, 10)).save(folder / f"{number}.png")
+    cache = FrameCache(tmp_path / "cache", processor.video_processor, [str(folder)], 4, LARGE)
+    assert (cache.read(0, take_first) == 10).all()
+    Image.new("RGB", (40, 40), (200, 10, 10)).save(folder / "2.png")
+    assert cache.read(0, take_first)[2, 0].eq(200).all()
+
+
+def test_file_that_can_not_be_read_is_damaged(records, processor, tmp_path):
+    cache = make_cache(tmp_path, processor, records)
+    expected = cache.read(0, take_first)
+    path = tmp_path / cache.names[0]
+    path.unlink()
+    path.mkdir()
+    with pytest.warns(UserWarning, match="are damaged") as told:
+        assert torch.equal(cache.read(0, take_first), expected)
+    assert "can't be written to" in str(told[-1].message)
+
+
+def test_nothing_is_kept_when_the_disk_is_nearly_full(records, processor, tmp_path, monkeypatch):
+    cache = make_cache(tmp_path, processor, records)
+    expected = make_items(records, processor)
+    items = make_items(records, processor, cache=cache)
+    assert_equal_items(items, expected, [0])
+    (tmp_path / cache.names[1]).unlink()
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=RESERVED_BYTES))
+    with pytest.warns(UserWarning, match="can't be written to .less than 1 GiB would be left on its disk"):
+        assert_equal_items(items, expected, [1])
+    assert not (tmp_path / cache.names[1]).exists()
+    # From now on only what is there is read: a lost video is decoded without its candidates.
+    items.processor = forbid_decoding(processor)
+    cache.video_processor = items.processor.video_processor
+    assert_equal_items(items, expected)
+    assert cache.read(1, take_first) is None
 
 
 def test_killed_run_goes_on_where_it_was(copies, sums, tmp_path):
@@ -294,9 +341,9 @@ def test_two_processes_fill_one_folder(copies, sums, tmp_path):
     assert len(list(tmp_path.iterdir())) == len(copies)
 
 
-def test_full_disk_costs_time_alone(copies, sums, tmp_path):
+def test_full_disk_is_told_once_and_leaves_nothing(copies, sums, tmp_path):
     told, problems = fill(tmp_path, copies[:3], max_file_size=100_000).communicate(timeout=120)
-    assert list(map(int, told.split())) == sums[:3]
+    assert told.split() == [str(sums[0]), "None", "None"]  # which are decoded without their candidates
     assert f"the frame cache `{tmp_path}` can't be written to (File too large)" in problems
     assert problems.count("UserWarning") == 1  # and not one a video
     assert not list(tmp_path.iterdir())
@@ -306,7 +353,8 @@ def test_worker_processes_share_the_cache(records, processor, tmp_path):
     expected = make_items(records, processor)
     items = make_items(records, processor, cache=make_cache(tmp_path, processor, records))
     sampler = EpochSampler(len(records), seed=1)
-    for _ in range(2):
+    for used in (processor, forbid_decoding(processor)):
+        items.processor, items.frame_cache.video_processor = used, used.video_processor
         loader = DataLoader(items, batch_size=2, sampler=sampler, num_workers=2, collate_fn=list)
         found = {item["video_id"]: item for batch in loader for item in batch}
         for index, record in enumerate(records):
@@ -316,7 +364,7 @@ def test_worker_processes_share_the_cache(records, processor, tmp_path):
 
 def test_cache_that_can_not_be_made(records, processor, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(OSError, match=r"`frame_cache` is '.*', which can't be made \(.*\); name a folder"):
         make_cache(tmp_path / "file", processor, records)
 
 

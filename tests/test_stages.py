@@ -107,6 +107,13 @@ def test_run_without_a_stage_is_refused(make_args, pooling, has_trained_towers, 
         plan_stages(make_config(video_pooling=pooling), has_trained_towers, args)
 
 
+def test_too_few_candidates_are_refused_before_any_stage(make_args):
+    args = make_args(tower_epochs=1, frame_candidates=3)
+    with pytest.raises(ValueError, match="`frame_candidates` is 3, fewer than the 4 frames that the model"):
+        plan_stages(make_config(), False, args)
+    assert plan_stages(make_config(), False, make_args(tower_epochs=1, frame_candidates=4))
+
+
 def test_towers_are_a_clip_with_random_weights(processor):
     model = make_model(processor)
     set_seed(3)
