@@ -4,8 +4,9 @@ Where the time goes from the file to the embedding, and what worker processes br
     python benchmarks/pipeline.py                                       # both, and the figure
     python benchmarks/pipeline.py --workers 16 --figure throughput.png  # on a machine with 16 cores
 
-The first table has one video's milliseconds of processor time, one thread, stage by stage: 12 frames, then
-`encode_video` of a ViT-B/32 with random weights in float32 on the CPU and, if there is one, on the GPU.
+The first table has one video's milliseconds of processor time, one thread, 12 frames: stage by stage, each by
+itself; `together` from the file to pixel values; then `encode_video` of a ViT-B/32 with random weights, in
+float32 on the CPU and, if there is one, in bfloat16 on the GPU.
 
 The second has videos a second against the number of worker processes of a `DataLoader`, from the file to
 pixel values in the main process. Beside it the same work in as many processes that hand nothing over: what
@@ -20,6 +21,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,12 +30,10 @@ from decoding import NUM_FRAMES, decode_floor, make_clips, print_row
 from forward import make_frames, make_pass
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from processing_fpig import FPigVideoProcessor
 
-CLASSES = ("h264_320x240_10s_gop250", "h264_1280x720_10s_gop250")
-VIDEOS_PER_TURN = 48
+CLASSES = ("h264_320x240_10s_gop250", "h264_1280x720_10s_gop12")
+VIDEOS_PER_TURN = 32
 
 
 def use_one_thread(number: int = 0) -> None:
@@ -54,34 +54,47 @@ def measure(runs: list[Callable[[], object]], num_turns: int, clock: Callable[[]
     return [statistics.median(values[1:]) for values in milliseconds]
 
 
-def keep_one_pixel(frame: "np.ndarray") -> "np.ndarray":
-    """Instead of resizing, where only the conversion counts."""
-    return frame[:1, :1].copy()
-
-
 def time_stages(path: Path, num_turns: int) -> dict[str, float]:
-    """Milliseconds of processor time from the file to pixel values, stage by stage."""
-    from processing_fpig import FPigVideoProcessor
-    from processing_fpig.decoding_fpig import open_clip, read_frames
-    from processing_fpig.frame_table_fpig import list_packets
+    """Milliseconds of processor time from the file to pixel values, stage by stage and all together."""
+    import numpy as np
+    import torch
+    from av.video.reformatter import VideoReformatter
 
-    processor = FPigVideoProcessor(num_frames=NUM_FRAMES)
-    choose_indices = partial(processor.choose_indices, num_frames=NUM_FRAMES)
+    from processing_fpig import FPigVideoProcessor
+    from processing_fpig.decoding_fpig import open_clip
+    from processing_fpig.frame_table_fpig import list_packets
+    from processing_fpig.frames_fpig import to_rgb
+
+    processor, reformatter = FPigVideoProcessor(num_frames=NUM_FRAMES), VideoReformatter()
 
     def open_and_list() -> None:
         with open_clip(str(path), path.name) as (container, stream):
             list_packets(container, stream, path.name)
 
-    # Each does all that the one before it does.
-    steps = {
-        "open, list packets": open_and_list,
-        "decode": partial(decode_floor, str(path)),
-        "convert to RGB": partial(read_frames, path, choose_indices, keep_one_pixel),
-        "resize": partial(read_frames, path, choose_indices, processor.resize),
-        "normalise": partial(processor, path),
+    with open_clip(str(path), path.name) as (container, stream):
+        decoded = list(islice(container.decode(stream), NUM_FRAMES))
+    pictures = [to_rgb(frame, reformatter) for frame in decoded]
+    resized = torch.from_numpy(np.stack([processor.resize(picture) for picture in pictures]))
+    opened, to_decoded, converted, resizing, normalised, together = measure(
+        [
+            open_and_list,
+            partial(decode_floor, str(path)),  # opens and lists too
+            lambda: [to_rgb(frame, reformatter) for frame in decoded],
+            lambda: [processor.resize(picture) for picture in pictures],
+            lambda: processor.normalize_into(torch.empty(NUM_FRAMES, 3, *[processor.size] * 2), resized),
+            partial(processor, path),
+        ],
+        num_turns,
+        time.process_time,
+    )
+    return {
+        "open, list packets": opened,
+        "decode": to_decoded - opened,
+        "convert to RGB": converted,
+        "resize": resizing,
+        "normalise": normalised,
+        "together": together,
     }
-    ends = measure(list(steps.values()), num_turns, time.process_time)
-    return {name: end - start for name, start, end in zip(steps, [0.0, *ends], ends, strict=False)}
 
 
 def time_encoding(num_turns: int) -> dict[str, float]:
@@ -107,15 +120,14 @@ def time_encoding(num_turns: int) -> dict[str, float]:
 
 
 def print_stages(paths: list[Path], num_turns: int) -> None:
-    """The table of milliseconds; for each clip the stage that takes longest on the CPU."""
+    """The table of milliseconds."""
     encoding = time_encoding(num_turns)
     for number, path in enumerate(paths):
-        stages = time_stages(path, num_turns)
+        stages = time_stages(path, num_turns) | encoding
         if not number:
-            print_row("clip", *(f"{name}, ms" for name in stages | encoding), "longest before the model")
-            print("|---" * (2 + len(stages | encoding)) + "|")
-        milliseconds = (f"{value:.1f}" for value in (stages | encoding).values())
-        print_row(path.stem, *milliseconds, max(stages, key=stages.__getitem__))
+            print_row("clip", *(f"{name}, ms" for name in stages))
+            print("|---" * (1 + len(stages)) + "|")
+        print_row(path.stem, *(f"{value:.1f}" for value in stages.values()))
 
 
 def read_video(processor: "FPigVideoProcessor", path: str) -> None:
