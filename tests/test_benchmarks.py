@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from toys import write_clip
 
 from fpig.argument_parsing import parse_arguments
 from fpig.settings import get_stages_dir
@@ -171,3 +172,35 @@ def test_curves_are_drawn_from_the_points(load, tmp_path):
     assert list(points) == list(sensitivity.NUMS_SELECTED)
     sensitivity.draw_curves(measured, tmp_path / "new" / "curves.png")
     assert (tmp_path / "new" / "curves.png").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("clips") / "bars.mp4", seed=1, num_frames=20)
+
+
+def test_frame_cache_is_timed_where_it_is_used(load, clip, monkeypatch):
+    benchmark = load("frame_cache")
+    monkeypatch.setattr(benchmark, "COPIES", 2)
+    rates, num_bytes = benchmark.measure(clip, num_turns=1, num_workers=0)
+    assert list(rates) == ["decoded", "first epoch", "later epoch"]
+    assert min(rates.values()) > 0
+    frames_bytes = 20 * 3 * 224 * 224  # of a clip with fewer frames than candidates
+    assert frames_bytes < num_bytes < frames_bytes + 4096
+
+
+def test_stages_from_the_file_to_pixel_values(load, clip):
+    stages = load("pipeline").time_stages(clip, num_turns=1)
+    names = ["open, list packets", "decode", "convert to RGB", "resize", "normalise", "together"]
+    assert list(stages) == names
+    assert stages["together"] > 0
+
+
+def test_workers_are_counted_beside_processes_that_hand_nothing_over(load, clip, monkeypatch, tmp_path):
+    benchmark = load("pipeline")
+    monkeypatch.setattr(benchmark, "VIDEOS_PER_TURN", 4)
+    rates = benchmark.count_videos_per_second(clip, max_workers=2, num_turns=1)
+    assert [len(values) for values in rates] == [2, 2]
+    assert min(map(min, rates)) > 0
+    benchmark.draw_throughput({clip.stem: rates}, tmp_path / "figures" / "throughput.png")
+    assert (tmp_path / "figures" / "throughput.png").stat().st_size > 5000
