@@ -99,9 +99,9 @@ def fill(folder, videos, max_file_size=0):
 
 @pytest.fixture(scope="module")
 def copies(records, tmp_path_factory):
-    """Twenty clips, so that to decode them takes a while."""
+    """Eighty clips, so that to decode them takes a while."""
     folder = tmp_path_factory.mktemp("copies")
-    return [shutil.copy(records[number % 6].video, folder / f"{number:02d}.mp4") for number in range(20)]
+    return [shutil.copy(records[number % 6].video, folder / f"{number:02d}.mp4") for number in range(80)]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def sums(copies):
     """What `FILL` prints of them."""
     processor = FPigVideoProcessor(num_frames=4, size=224)
     distinct = [processor.read_candidates(video, 20)[[0, 7]].sum().item() for video in copies[:6]]
-    return [distinct[number % 6] for number in range(20)]
+    return [distinct[number % 6] for number in range(80)]
 
 
 @pytest.mark.parametrize("num_candidates", [4, NUM_CANDIDATES, 24, 1000])
@@ -334,11 +334,11 @@ def test_killed_run_goes_on_where_it_was(copies, sums, tmp_path):
 
 
 def test_two_processes_fill_one_folder(copies, sums, tmp_path):
-    for process in [fill(tmp_path, copies) for _ in range(2)]:
+    for process in [fill(tmp_path, copies[:20]) for _ in range(2)]:
         told, problems = process.communicate(timeout=240)
         assert not problems
-        assert list(map(int, told.split())) == sums
-    assert len(list(tmp_path.iterdir())) == len(copies)
+        assert list(map(int, told.split())) == sums[:20]
+    assert len(list(tmp_path.iterdir())) == 20
 
 
 def test_full_disk_is_told_once_and_leaves_nothing(copies, sums, tmp_path):
