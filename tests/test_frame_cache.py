@@ -15,12 +15,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch.utils.data import DataLoader
+from toys import make_shapes_processor, make_shapes_records
 
-from fpig.datasets import load_captioned_videos
 from fpig.frame_cache import HEADER_BYTES, RESERVED_BYTES, FrameCache, write_frames
 from fpig.sampler import EpochSampler
-from fpig.shapes import make_shapes
-from fpig.tokenizer import train_tokenizer
 from fpig.training_items import VideoCaptionDataset
 from processing_fpig import FPigProcessor, FPigVideoProcessor
 
@@ -31,16 +29,12 @@ LARGE = 10 * BYTES_OF_VIDEO
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
-    folder = make_shapes(
-        tmp_path_factory.mktemp("shapes"), num_train=6, num_validation=1, num_test=1, num_workers=1
-    )
-    return load_captioned_videos(folder, "train")
+    return make_shapes_records(tmp_path_factory.mktemp("shapes"))
 
 
 @pytest.fixture(scope="module")
 def processor(records):
-    tokenizer = train_tokenizer([caption for record in records for caption in record.captions], max_length=30)
-    return FPigProcessor(FPigVideoProcessor(num_frames=4, size=32), tokenizer)
+    return make_shapes_processor(records)
 
 
 def make_cache(folder, processor, records, num_candidates=NUM_CANDIDATES, max_bytes=LARGE):

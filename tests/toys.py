@@ -6,7 +6,8 @@ import av
 import numpy as np
 from conftest import fill_parameters, make_config
 
-from fpig.datasets import CaptionedVideo
+from fpig.datasets import CaptionedVideo, load_captioned_videos
+from fpig.shapes import make_shapes
 from fpig.tokenizer import train_tokenizer
 from modeling_fpig import FPigModel
 from processing_fpig import FPigProcessor, FPigVideoProcessor
@@ -43,6 +44,18 @@ def make_records(folder: Path, num_videos: int = 5) -> list[CaptionedVideo]:
         path = write_clip(folder / f"{index}.mp4", seed=index)
         records.append(CaptionedVideo(f"{index}.mp4", str(path), captions))
     return records
+
+
+def make_shapes_records(folder: Path) -> list[CaptionedVideo]:
+    """The training split of a small `shapes`: six clips of 24 frames with five captions each."""
+    made = make_shapes(folder, num_train=6, num_validation=1, num_test=1, num_workers=1)
+    return load_captioned_videos(made, "train")
+
+
+def make_shapes_processor(records: list[CaptionedVideo]) -> FPigProcessor:
+    """Four frames of 32 × 32, and a tokenizer of these captions."""
+    tokenizer = train_tokenizer([caption for record in records for caption in record.captions], max_length=30)
+    return FPigProcessor(FPigVideoProcessor(num_frames=4, size=32), tokenizer)
 
 
 def make_processor() -> FPigProcessor:
