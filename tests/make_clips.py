@@ -1,6 +1,10 @@
 """Small clips, really encoded, whose every frame shows its own number."""
 
 import io
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import cache
 from typing import Any
@@ -48,6 +52,22 @@ def read_numbers(frames: np.ndarray) -> list[int]:
 def read_all(video: Any) -> np.ndarray:
     """Every frame of a video [T, H, W, 3], through the reader that is tested."""
     return read_frames(video, lambda num_available: list(range(num_available))).numpy()
+
+
+@contextmanager
+def keep_scheduling() -> Iterator[None]:
+    """
+    SVT-AV1 makes the thread that calls it a real-time one where it may, as it may for root: every test and
+    every process after it would keep all others from the cores.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def encode_clip(
@@ -175,7 +195,8 @@ def make_clip(name: str) -> bytes:
         alpha = np.full((*frames.shape[:3], 1), 255, np.uint8)
         alpha[:, :, : frames.shape[2] // 2] = 90
         frames = np.concatenate([frames, alpha], axis=-1)
-    return encode_clip(frames, **settings)
+    with keep_scheduling():
+        return encode_clip(frames, **settings)
 
 
 def list_packets(clip: bytes) -> list[tuple[int, int]]:

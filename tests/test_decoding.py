@@ -1,6 +1,8 @@
 """Frame n is frame n: clips of many kinds, each frame of which shows its number."""
 
 import io
+import os
+import sys
 import warnings
 
 import av
@@ -33,6 +35,13 @@ def no_warnings():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         yield
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has these calls")
+def test_making_a_clip_leaves_this_process_its_priority():
+    before = os.sched_getscheduler(0)
+    make_clip.__wrapped__("mp4_av1")
+    assert os.sched_getscheduler(0) == before
 
 
 def decode_from_the_start(clip: bytes) -> np.ndarray:
