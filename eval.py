@@ -123,6 +123,11 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from fpig.sharing import join_processes
 
     processes = join_processes()
+    if arguments.missing_topics != "raise":
+        raise ValueError(
+            f"`missing_topics` is {arguments.missing_topics!r}, which has a meaning for tv19 … tv23 alone: "
+            "leave it out"
+        )
     if arguments.query_bank == arguments.split:
         raise ValueError(
             f"`query_bank` is {arguments.query_bank!r}, the split that is measured; pass another, such as "
@@ -132,7 +137,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     model.to(processes.device)
     dataset, root = arguments.dataset, arguments.data_root
     split = load_split(dataset, arguments.split, root, arguments.on_missing)
-    bank = load_captions(dataset, arguments.query_bank, root) if arguments.query_bank else ()
+    bank = load_captions(dataset, arguments.query_bank, root) if arguments.query_bank is not None else ()
     extras = ExtraMeasurements(
         class_token=arguments.class_token,
         query_interaction=arguments.interaction == "query",
@@ -190,8 +195,9 @@ def evaluate_topics(arguments: argparse.Namespace) -> None:
             f"`num_processes` is {num_processes}, but {arguments.dataset} is searched by one: start `python "
             "eval.py` without `accelerate launch`"
         )
+    dataset, root = arguments.dataset, arguments.data_root
+    task = load_task(dataset, root, arguments.on_missing, arguments.missing_topics)
     model, processor = load_encoder(arguments.model, arguments.revision, arguments.trust_remote_code)
-    task = load_task(arguments.dataset, arguments.data_root, arguments.on_missing)
     gallery_dir = Path("outputs", "galleries", task.shots.dataset)
     run = search_shots(model, processor, task, gallery_dir, arguments.batch_size, arguments.num_workers)
     folder = make_folder(arguments)
@@ -214,9 +220,11 @@ def make_folder(arguments: argparse.Namespace) -> Path:
 
 
 def write_results(arguments: argparse.Namespace, folder: Path, description: dict) -> None:
-    """Writes `results.json`."""
+    """Writes `results.json`, whole or not at all: benchmarks take one that is there for a finished run."""
     description |= {"model": arguments.model, "revision": arguments.revision}
-    (folder / "results.json").write_text(json.dumps(description, indent=2) + "\n")
+    partial = folder / ".results.json.partial"
+    partial.write_text(json.dumps(description, indent=2) + "\n")
+    partial.replace(folder / "results.json")
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def describe_topics(results: AvsResults, missing_topics: str) -> list[str]:
     """What happened to topics that the run and the qrels do not share: a line each."""
     notes = []
     if results.topic_shift:
-        topic = int(next(iter(results.topics)))
+        topic = int(next(topic for topic in results.topics if topic not in results.missing_topics))
         notes.append(
             f"matched: the run's topics plus {TOPIC_SHIFT}, {topic - TOPIC_SHIFT} is taken for {topic}"
         )

@@ -12,10 +12,42 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from fpig.avs_scoring import MAX_SHOTS, Judgement, Run, order_shots
+from fpig.annotations.files import find_file, report_missing
+from fpig.annotations.v3c import AVS_YEARS, WHERE_FROM
+from fpig.avs_scoring import MAX_SHOTS, Judgement, Run, list_first, order_shots
 
 QRELS_COLUMNS = ("topic", "0", "shot", "stratum", "judgement")
 RUN_COLUMNS = ("topic", "0", "shot", "rank", "score", "tag")
+
+
+def read_year(year: str, root: Path) -> tuple[dict[str, str], dict[str, dict[str, Judgement]] | None]:
+    """
+    The topics of a year and the judgements of them, which lie in `root` or `root/annotations`.
+
+    Args:
+        year: one of `AVS_YEARS`, "tv19" to "tv23".
+        root: folder of the collection that is searched.
+
+    Returns:
+        What `read_topics` and `read_qrels` return; `None` where there are no judgements.
+
+    Raises:
+        FileNotFoundError: no topics.
+        ValueError: a file that can't be read, or not the topics of that year.
+    """
+    files = AVS_YEARS[year]
+    topics_path = find_file(root, files.topics_name)
+    if topics_path is None:
+        raise report_missing(root, (files.topics_name,), WHERE_FROM)
+    topics = read_topics(topics_path)
+    expected = [str(number) for number in files.topic_numbers]
+    if list(topics) != expected:
+        raise ValueError(
+            f"`{topics_path}` has the topics {list_first(list(topics))} ({len(topics)}); {year} has "
+            f"{expected[0]} to {expected[-1]}: get the file again"
+        )
+    qrels_path = find_file(root, files.qrels_name, f"{files.qrels_name}.gz")
+    return topics, read_qrels(qrels_path) if qrels_path else None
 
 
 def read_topics(path: str | Path) -> dict[str, str]:
@@ -88,7 +120,8 @@ def read_run(path: str | Path) -> dict[str, list[tuple[str, float]]]:
     run: dict[str, dict[str, float]] = {}
     for number, (topic, _, shot, _, text, _) in read_columns(path, RUN_COLUMNS):
         try:
-            score = float(text)
+            # Python would also take 1_000, and digits of other scripts.
+            score = float(text) if text.isascii() and "_" not in text else math.nan
         except ValueError:
             score = math.nan
         if math.isnan(score):
@@ -216,4 +249,4 @@ def open_text(path: Path, mode: str, is_compressed: bool) -> TextIO:
     return path.open(mode, encoding=encoding)
 
 
-__all__ = ["read_qrels", "read_run", "read_topics", "write_run"]
+__all__ = ["read_qrels", "read_run", "read_topics", "read_year", "write_run"]

@@ -7,8 +7,9 @@ pool counts as wrong. An infAP can be above 1: it is divided by 1,000 at most, h
 """
 
 import math
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -71,17 +72,8 @@ def score_run(run: Run, qrels: Qrels, missing_topics: str = "raise") -> AvsResul
         ValueError: the run has none of the topics, it lacks some and `missing_topics` is "raise", a topic has
             a shot twice, or a score is NaN.
     """
-    if missing_topics not in MISSING_TOPICS:
-        raise ValueError(
-            f"`missing_topics` is {missing_topics!r}; it must be one of {', '.join(MISSING_TOPICS)}"
-        )
     run, topic_shift = match_topics({topic: shots for topic, shots in run.items() if shots}, qrels)
-    missing = [topic for topic in qrels if topic not in run]
-    if missing and missing_topics == "raise":
-        raise ValueError(
-            f"`run` lacks {len(missing)} of the {len(qrels)} topics of the qrels ({list_first(missing)}); "
-            "search for them too, or set `missing_topics`: `zero` scores them 0, `drop` leaves them out"
-        )
+    missing = list_missing(run, qrels, missing_topics)
     dropped = set(missing) if missing_topics == "drop" else set()
     topics = {
         topic: score_topic(topic, run.get(topic, ()), judgements)
@@ -106,7 +98,7 @@ def match_topics(run: Run, qrels: Qrels) -> tuple[Run, int]:
     """
     if any(topic in qrels for topic in run):
         return run, 0
-    shifted = {str(int(topic) + TOPIC_SHIFT): shots for topic, shots in run.items() if topic.isdecimal()}
+    shifted = {str(int(topic) + TOPIC_SHIFT): shots for topic, shots in run.items() if is_number(topic)}
     num_found = sum(topic in qrels for topic in shifted)
     if num_found and num_found == len(run):
         return shifted, TOPIC_SHIFT
@@ -115,6 +107,32 @@ def match_topics(run: Run, qrels: Qrels) -> tuple[Run, int]:
         f"common, and {num_found} of the run's {len(run)} with {TOPIC_SHIFT} added, which is done only for "
         "all; take the qrels of the run's topics, and number the topics as they do"
     )
+
+
+def is_number(topic: str) -> bool:
+    """Whether a topic is a number, of as many digits as one has."""
+    return re.fullmatch("[0-9]{1,9}", topic) is not None
+
+
+def list_missing(run: Iterable[str], qrels: Qrels, missing_topics: str) -> list[str]:
+    """
+    Topics of the qrels that are not among those of the run, which `match_topics` has numbered alike.
+
+    Raises:
+        ValueError: there are some and `missing_topics` is "raise", or it is none of `MISSING_TOPICS`.
+    """
+    if missing_topics not in MISSING_TOPICS:
+        raise ValueError(
+            f"`missing_topics` is {missing_topics!r}; it must be one of {', '.join(MISSING_TOPICS)}"
+        )
+    searched = set(run)
+    missing = [topic for topic in qrels if topic not in searched]
+    if missing and missing_topics == "raise":
+        raise ValueError(
+            f"`run` lacks {len(missing)} of the {len(qrels)} topics of the qrels ({list_first(missing)}); "
+            "search for them too, or set `missing_topics`: `zero` scores them 0, `drop` leaves them out"
+        )
+    return missing
 
 
 def list_first(topics: Sequence[str]) -> str:

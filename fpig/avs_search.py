@@ -11,11 +11,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, ProcessorMixin
 
-from fpig.annotations.files import find_file, report_missing
-from fpig.annotations.v3c import AVS_YEARS, WHERE_FROM
-from fpig.avs_files import read_qrels, read_topics
+from fpig.annotations.v3c import AVS_YEARS
+from fpig.avs_files import read_year
 from fpig.avs_ranking import rank_shots
-from fpig.avs_scoring import Qrels, Run, match_topics
+from fpig.avs_scoring import Qrels, Run, list_missing, match_topics
 from fpig.datasets import CaptionedSplit, CaptionedVideo, load_split
 from fpig.embedding import embed_captions, embed_videos
 from fpig.index import fingerprint_model
@@ -39,7 +38,9 @@ class AvsTask:
     shots: CaptionedSplit
 
 
-def load_task(year: str, root: str | os.PathLike | None, on_missing: str) -> AvsTask:
+def load_task(
+    year: str, root: str | os.PathLike | None, on_missing: str, missing_topics: str = "raise"
+) -> AvsTask:
     """
     Reads a year's files, which lie in `root` or `root/annotations` beside those of the collection.
 
@@ -47,28 +48,19 @@ def load_task(year: str, root: str | os.PathLike | None, on_missing: str) -> Avs
         year: one of `AVS_YEARS`, "tv19" to "tv23".
         root: folder of the collection; `data/v3c1` or `data/v3c2` by default.
         on_missing: "raise" or "skip", see `load_split`.
+        missing_topics: as for `score_run`, which would refuse the run only after hours of embedding.
 
     Raises:
         FileNotFoundError: no topics, no list of shots, or shots that are not there.
-        ValueError: a file that can't be read, or not the topics of that year.
+        ValueError: a file that can't be read, not the topics of that year, or judgements of others.
     """
-    task = AVS_YEARS[year]
-    root = Path(root or Path("data") / task.collection).expanduser()
-    topics_path = find_file(root, task.topics_name)
-    if topics_path is None:
-        raise report_missing(root, (task.topics_name,), WHERE_FROM)
-    topics = read_topics(topics_path)
-    expected = [str(number) for number in task.topic_numbers]
-    if list(topics) != expected:
-        raise ValueError(
-            f"`{topics_path}` has the topics {', '.join(list(topics)[:3])}, … ({len(topics)}); {year} has "
-            f"{expected[0]} to {expected[-1]}: get the file again"
-        )
-    qrels_path = find_file(root, task.qrels_name, f"{task.qrels_name}.gz")
-    qrels = read_qrels(qrels_path) if qrels_path else None
+    collection = AVS_YEARS[year].collection
+    root = Path(root or Path("data") / collection).expanduser()
+    topics, qrels = read_year(year, root)
     if qrels is not None:
-        match_topics(dict.fromkeys(topics, ()), qrels)  # not after hours of embedding
-    return AvsTask(topics, qrels, load_split(task.collection, "test", root, on_missing))
+        matched, _ = match_topics(dict.fromkeys(topics, ()), qrels)
+        list_missing(matched, qrels, missing_topics)
+    return AvsTask(topics, qrels, load_split(collection, "test", root, on_missing))
 
 
 def search_shots(

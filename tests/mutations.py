@@ -1670,10 +1670,24 @@ SINGLE_TOWER_AND_SEARCH = (
     ),
     Mutation(
         "topics of any year",
-        "fpig/avs_search.py",
+        "fpig/avs_files.py",
         "    if list(topics) != expected:\n",
         "    if not topics:\n",
         "tests/test_avs_search.py::test_topics_of_another_year_are_refused",
+    ),
+    Mutation(
+        "judged topics that the run lacks are found after the embedding",
+        "fpig/avs_search.py",
+        "        list_missing(matched, qrels, missing_topics)\n",
+        "        pass\n",
+        "tests/test_avs_search.py::test_more_judged_topics_are_told_before_anything_is_embedded",
+    ),
+    Mutation(
+        "judgements of other topics pass the check",
+        "fpig/annotations/check.py",
+        "    other = [topic for topic in qrels if topic not in expected]\n",
+        "    other = []\n",
+        "tests/test_annotations_check.py::test_judgements_of_other_topics_are_told",
     ),
     Mutation(
         "baselines train less than F-Pig",

@@ -1,6 +1,7 @@
 """`python -m fpig.annotations check` on data sets of the full size, whose videos are all one clip."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from make_clips import paint_frames
 from toys import write_clip
 
 from fpig.annotations.__main__ import main
+from fpig.annotations.v3c import AVS_YEARS
 from fpig.datasets import load_split
 
 ROOT = Path(__file__).parents[1]
@@ -146,6 +148,63 @@ def test_a_million_shots_are_counted_in_seconds(check, tmp_path, clip):
     assert get_row(printed, "videos missing") == ["1,082,657"]
     assert get_row(printed, "protocol") == ["ad-hoc video search"]
     assert get_row(printed, "captions") == ["0"]
+
+
+@pytest.fixture
+def year(tmp_path):
+    """A folder of few shots with the topics of 2021, and a function that writes their judgements."""
+    fake_v3c(tmp_path, "v3c1", 3)
+    numbers = AVS_YEARS["tv21"].topic_numbers
+    (tmp_path / "tv21.avs.txt").write_text("".join(f"{number} a drone flying\n" for number in numbers))
+
+    def judge(topics):
+        lines = [f"{topic} 0 shot{shot} 1 {shot - 1}\n" for topic in topics for shot in range(3)]
+        (tmp_path / "avs.qrels.tv21").write_text("".join(lines))
+
+    judge(1000 + number for number in numbers)
+    return tmp_path, judge
+
+
+def test_topics_and_judgements_of_a_year(check, year):
+    status, printed = check("tv21", year[0], "--no_decode")
+    assert status == 1, "three shots are not V3C1"
+    assert get_row(printed, "videos annotated") == ["3 of 1,082,659 published"]
+    assert "tv21: 20 topics, 20 with judgements of 40 shots" in printed
+    assert "avs.qrels.tv21" not in printed
+    report = json.loads(check("tv21", year[0], "--no_decode", "--json")[1])
+    assert report["year"] == {
+        "year": "tv21",
+        "num_topics": 20,
+        "num_judged_topics": 20,
+        "num_judged_shots": 40,
+    }
+
+
+@pytest.mark.parametrize(
+    ("topics", "message"),
+    [
+        ([*range(1662, 1681)], r"`avs.qrels.tv21` lacks 1 of the 20 topics of tv21 \(1661\); get it again"),
+        ([*range(661, 678)], r"lacks 3 of the 20 topics of tv21 \(678, 679, 680\)"),
+        ([*range(1661, 1682)], r"has 1 topics that tv21 has not \(1681\); get it again"),
+    ],
+)
+def test_judgements_of_other_topics_are_told(check, year, topics, message):
+    year[1](topics)
+    status, printed = check("tv21", year[0], "--no_decode")
+    assert status == 1
+    assert re.search(message, printed)
+
+
+def test_files_of_a_year_that_are_missing_or_damaged_are_told(check, year):
+    root = year[0]
+    (root / "avs.qrels.tv21").unlink()
+    assert "has avs.qrels.tv21; a run can't be scored" in check("tv21", root, "--no_decode")[1]
+    (root / "avs.qrels.tv21").write_text("1661 0 shot1 1\n")
+    assert "tv21: `avs.qrels.tv21` has 4 columns in line 1" in check("tv21", root, "--no_decode")[1]
+    (root / "tv21.avs.txt").write_text("611 a drone flying\n")
+    assert "has the topics 611 (1); tv21 has 661 to 680" in check("tv21", root, "--no_decode")[1]
+    (root / "tv21.avs.txt").unlink()
+    assert "is tv21.avs.txt; get them from" in check("tv21", root, "--no_decode")[1]
 
 
 # Excerpts, and what is wrong with them

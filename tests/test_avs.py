@@ -172,6 +172,8 @@ def test_topics_of_the_participants_are_found_in_nists_judgements():
     assert results.topics == score_run(run, qrels).topics
     assert score_run(run, qrels).topic_shift == 0
     assert score_run({"701": own["701"]}, qrels, "zero").missing_topics == ["1702", "1703", "1704"]
+    with pytest.raises(ValueError, match="`run` has the topics 9999.* and the qrels 1701.*: none in common"):
+        score_run({"9" * 5000: own["701"]}, qrels)
     # As soon as a topic of the run is one of the qrels, topics mean what they say.
     results = score_run({"701": own["701"], "1702": run["1702"]}, qrels, "zero")
     assert (results.topic_shift, results.ignored_topics) == (0, ["701"])
@@ -280,6 +282,7 @@ def test_lines_with_any_blanks_and_line_ends(tmp_path):
             "`file` has the score 'x' in line 1; it must be a number and not NaN: write a",
         ),
         (read_run, "1 0 a 1 nan t", "`file` has the score 'nan' in line 1; it must be a number and not NaN"),
+        (read_run, "1 0 a 1 1_000 t", "`file` has the score '1_000' in line 1; it must be a number"),
         (
             read_run,
             "1 0 a 1 2 t\n1 0 a 2 1 t",
@@ -490,6 +493,19 @@ def test_command_prints_json_in_full(tmp_path):
         "ignored_topics": [],
         "topic_shift": 1000,
     }
+
+
+def test_command_names_a_topic_of_the_run_for_the_shift(tmp_path):
+    run, _ = read_case("edges")
+    write_run(tmp_path / "run", {"702": run["1702"]})
+    done = run_avs("run", find_file("edges", "qrels"), "--missing_topics", "zero", cwd=tmp_path)
+    assert done.stderr.splitlines()[0] == "matched: the run's topics plus 1000, 702 is taken for 1702"
+
+
+def test_digits_of_other_scripts_are_no_score(tmp_path):
+    (tmp_path / "run").write_text("1 0 a 1 \u0663 t\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="`run` has the score '\u0663' in line 1; it must be a number"):
+        read_run(tmp_path / "run")
 
 
 def test_command_ends_in_one_line_on_bad_input(tmp_path):

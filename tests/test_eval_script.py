@@ -1,5 +1,6 @@
 """`eval.py` as a user runs it, and the picture that it draws."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -47,6 +48,14 @@ def records(folder):
 @pytest.fixture(scope="module")
 def results(model, processor, records):
     return evaluate_retrieval(model, processor, records, extras=ExtraMeasurements(class_token=True))
+
+
+def load_script():
+    """`eval.py` as a module."""
+    specification = importlib.util.spec_from_file_location("eval_script", SCRIPT)
+    script = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(script)
+    return script
 
 
 def run_script(*arguments, cwd):
@@ -120,11 +129,24 @@ def test_script_measures_every_extra(model, processor, records, folder, tmp_path
     assert "`query_bank` is 'test', the split that is measured; pass another" in done.stderr
 
 
+def test_results_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    script = load_script()
+    arguments = script.parse_arguments(["--model=a", "--dataset=b"])
+    monkeypatch.setattr(Path, "replace", lambda path, target: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        script.write_results(arguments, tmp_path, {})
+    assert not (tmp_path / "results.json").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--model", "nowhere", "--dataset", "shapes"), "error: `nowhere` is not a folder, and a repository"),
         (("--model", "nowhere"), "the following arguments are required: --dataset"),
+        (
+            ("--model", "nowhere", "--dataset", "shapes", "--missing_topics", "zero"),
+            "error: `missing_topics` is 'zero', which has a meaning for tv19 … tv23 alone: leave it out",
+        ),
     ],
 )
 def test_script_ends_in_one_line_on_bad_arguments(tmp_path, arguments, message):

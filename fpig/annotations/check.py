@@ -16,6 +16,7 @@ from fpig.annotations.published import (
     hash_ids,
     read_split,
 )
+from fpig.annotations.v3c import AVS_YEARS
 from fpig.annotations.videos import (
     EMPTY,
     MISSING,
@@ -24,6 +25,8 @@ from fpig.annotations.videos import (
     find_unreadable,
     locate_videos,
 )
+from fpig.avs_files import read_year
+from fpig.avs_scoring import TOPIC_SHIFT, Qrels, list_first
 
 NUM_LISTED = 10
 
@@ -112,6 +115,53 @@ def _check_videos(
     }
 
 
+def check_year(year: str, root: Path) -> dict[str, Any]:
+    """
+    Reads topics and judgements of a year of ad-hoc video search. What of its shots, `check_dataset` says.
+
+    Returns:
+        Plain values: `year`, `num_topics`, `num_judged_topics`, `num_judged_shots` (0 where there are no
+        judgements) and `problems`.
+    """
+    numbers = [str(number) for number in AVS_YEARS[year].topic_numbers]
+    report = {"year": year, "num_topics": 0, "num_judged_topics": 0, "num_judged_shots": 0}
+    try:
+        topics, qrels = read_year(year, root)
+    except (FileNotFoundError, ValueError) as error:
+        return report | {"problems": [f"{year}: {error}"]}
+    if qrels is None:
+        name = AVS_YEARS[year].qrels_name
+        problem = f"{year}: neither `{root}` nor its folder `annotations` has {name}; a run can't be scored"
+        return report | {"num_topics": len(topics), "problems": [problem]}
+    judged = sum(judgement.relevance >= 0 for topic in qrels.values() for judgement in topic.values())
+    return report | {
+        "num_topics": len(topics),
+        "num_judged_topics": len(qrels),
+        "num_judged_shots": judged,
+        "problems": _compare_topics(year, numbers, qrels),
+    }
+
+
+def _compare_topics(year: str, numbers: list[str], qrels: Qrels) -> list[str]:
+    """Messages on topics without judgements and on judgements of others. NIST's numbers are 1000 higher."""
+    shifted = [str(int(number) + TOPIC_SHIFT) for number in numbers]
+    expected = shifted if any(topic in qrels for topic in shifted) else numbers
+    missing = [topic for topic in expected if topic not in qrels]
+    other = [topic for topic in qrels if topic not in expected]
+    name = AVS_YEARS[year].qrels_name
+    problems = []
+    if missing:
+        problems.append(
+            f"`{name}` lacks {len(missing)} of the {len(expected)} topics of {year} ({list_first(missing)}); "
+            "get it again"
+        )
+    if other:
+        problems.append(
+            f"`{name}` has {len(other)} topics that {year} has not ({list_first(other)}); get it again"
+        )
+    return problems
+
+
 def is_fine(report: Mapping[str, Any], on_missing: str) -> bool:
     """Whether the annotations are as published, and, with "raise", all videos can be used."""
     has_all = not any(counts["unusable"] for counts in report["splits"].values())
@@ -149,6 +199,12 @@ def format_report(report: Mapping[str, Any]) -> str:
     for title, *cells in rows:
         cells = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
         lines.append("  ".join([title.ljust(widths[0]), *cells]).rstrip())
+    if year := report.get("year"):
+        lines += [
+            "",
+            f"{year['year']}: {year['num_topics']} topics, {year['num_judged_topics']} with judgements of "
+            f"{year['num_judged_shots']:,} shots",
+        ]
     for split, values in report["splits"].items():
         if unusable := values["unusable"]:
             lines += ["", f"Can't be used of split '{split}': {len(unusable):,}"]
@@ -169,4 +225,4 @@ def list_unusable(report: Mapping[str, Any]) -> str:
     )
 
 
-__all__ = ["check_dataset", "format_report", "is_fine", "list_unusable"]
+__all__ = ["check_dataset", "check_year", "format_report", "is_fine", "list_unusable"]
