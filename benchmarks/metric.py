@@ -6,12 +6,13 @@ What ranking costs beside the matrix products it cannot do without, and how much
 
 Two kinds of embeddings: `random`, where a true score is like any other, and `realistic`, where most true
 scores are near the top of theirs. Captions come in any order. `rank_embeddings` (text to video, video to
-text in both conventions, all with ties) and the bare products of the same blocks take turns, the products in
-two ways: one after the other, each in all threads, and one per thread. The fastest turn counts, as other
-programs can only add time, and the ratio is to the faster way. On a busy machine trust the ratio of processor
-time, which is to the products one per thread. The blocks that hold true pairs are multiplied twice; the
-smaller the evaluation, the more of all blocks they are. Then the naive way, the whole matrix and `argsort`,
-at a size where it fits. Memory is read from Linux's /proc in a process of its own.
+text in both conventions, all with ties) and the bare products take turns, the products in two ways: in large
+blocks one after the other, each in all threads, and in the same blocks one per thread. The fastest turn
+counts, as other programs can only add time, and the ratio is to the faster way: 1.3 is what it may be. On a
+busy machine trust the ratio of processor time, which is to the products one per thread. The blocks that hold
+true pairs are multiplied twice; the smaller the evaluation, the more of all blocks they are. Then the naive
+way, the whole matrix and `argsort`, at a size where it fits. Memory is read from Linux's /proc in a process
+of its own.
 """
 
 import argparse
@@ -24,13 +25,13 @@ import numpy as np
 import torch
 from process_memory import read_memory
 from video_retrieval.embedding_ranking import BlockProducts, rank_embeddings, start_threads
-from video_retrieval.ranking import summarize_retrieval
+from video_retrieval.ranking import CAPTIONS_PER_BLOCK, VIDEOS_PER_BLOCK, summarize_retrieval
 
 KINDS = ("random", "realistic")
 QUICK_SIZE = (100_000, 10_000)
 FULL_SIZE = (200_000, 20_000)
 NAIVE_SIZE = (10_000, 4_000)
-BLOCK_SIZE = (2048, 1024)
+LARGE_BLOCK = (2048, 1024)
 MIB = 2**20
 
 
@@ -56,8 +57,8 @@ def make_embeddings(
 
 def multiply_in_turn(text_embeds: torch.Tensor, video_embeds: torch.Tensor) -> None:
     """The products that `rank_embeddings` ranks, each once, in all threads and into the same memory."""
-    num_rows, num_columns = BLOCK_SIZE
-    products = torch.empty(BLOCK_SIZE)
+    num_rows, num_columns = LARGE_BLOCK
+    products = torch.empty(LARGE_BLOCK)
     for videos in video_embeds.split(num_columns):
         for texts in text_embeds.split(num_rows):
             torch.mm(texts, videos.T, out=products[: len(texts), : len(videos)])
@@ -65,7 +66,7 @@ def multiply_in_turn(text_embeds: torch.Tensor, video_embeds: torch.Tensor) -> N
 
 def multiply_side_by_side(text_embeds: torch.Tensor, video_embeds: torch.Tensor) -> None:
     """The same products, in each thread another."""
-    products = BlockProducts(text_embeds, video_embeds, *BLOCK_SIZE)
+    products = BlockProducts(text_embeds, video_embeds, CAPTIONS_PER_BLOCK, VIDEOS_PER_BLOCK)
 
     def multiply(videos: slice) -> None:
         for texts in products.text_blocks:
@@ -99,7 +100,7 @@ def measure_memory(kind: str, num_captions: int, num_videos: int, width: int) ->
     """The most bytes that a process took that ranks, and how much of that is above its embeddings."""
     embeddings = make_embeddings(kind, num_captions, num_videos, width)
     before = read_memory("VmRSS")
-    rank_embeddings(*embeddings, *BLOCK_SIZE)
+    rank_embeddings(*embeddings)
     return read_memory("VmHWM"), read_memory("VmHWM") - before
 
 
@@ -111,7 +112,7 @@ def measure_kind(kind: str, size: tuple[int, int, int], num_turns: int) -> str:
     ranks = []
     seconds, processor_seconds = time_in_turns(
         num_turns,
-        lambda: ranks.append(rank_embeddings(text_embeds, video_embeds, labels, *BLOCK_SIZE)),
+        lambda: ranks.append(rank_embeddings(text_embeds, video_embeds, labels)),
         lambda: multiply_in_turn(text_embeds, video_embeds),
         lambda: multiply_side_by_side(text_embeds, video_embeds),
     ).T
@@ -132,7 +133,7 @@ def compare_with_naive(width: int, num_turns: int) -> str:
     text_embeds, video_embeds, labels = make_embeddings("random", *NAIVE_SIZE, width)
     (ranking, _), (naive, _) = time_in_turns(
         num_turns,
-        lambda: rank_embeddings(text_embeds, video_embeds, labels, *BLOCK_SIZE),
+        lambda: rank_embeddings(text_embeds, video_embeds, labels),
         lambda: rank_naively(text_embeds, video_embeds, labels),
     )
     return (

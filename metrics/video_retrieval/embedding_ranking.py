@@ -11,7 +11,14 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from .ranking import RetrievalRanks, check_indices, rank_blocks, split_range
+from .ranking import (
+    CAPTIONS_PER_BLOCK,
+    VIDEOS_PER_BLOCK,
+    RetrievalRanks,
+    check_indices,
+    rank_blocks,
+    split_range,
+)
 
 # Block sizes are multiples of it, so that a matrix library treats all of a block alike.
 ALIGNMENT = 64
@@ -21,8 +28,8 @@ def rank_embeddings(
     text_embeds: torch.Tensor | np.ndarray,
     video_embeds: torch.Tensor | np.ndarray,
     caption_video_indices: torch.Tensor | np.ndarray,
-    captions_per_block: int = 2048,
-    videos_per_block: int = 1024,
+    captions_per_block: int = CAPTIONS_PER_BLOCK,
+    videos_per_block: int = VIDEOS_PER_BLOCK,
 ) -> RetrievalRanks:
     """
     Ranks the true pairs by the dot products of embeddings; memory for one block of scores per thread is

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from .embedding_ranking import BlockProducts, check_embeds, sort_by_video, start_threads
-from .ranking import RetrievalRanks, summarize_ranks
+from .ranking import CAPTIONS_PER_BLOCK, VIDEOS_PER_BLOCK, RetrievalRanks, summarize_ranks
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def rank_with_dual_softmax(
     video_embeds: torch.Tensor | np.ndarray,
     caption_video_indices: torch.Tensor | np.ndarray,
     temperature: float = 100.0,
-    captions_per_block: int = 2048,
-    videos_per_block: int = 1024,
+    captions_per_block: int = CAPTIONS_PER_BLOCK,
+    videos_per_block: int = VIDEOS_PER_BLOCK,
 ) -> RetrievalRanks:
     """
     Ranks the true pairs by S·softmax(temperature·S), softmax over all captions of the evaluation for a video.
@@ -81,8 +81,8 @@ def rank_with_query_bank(
     caption_video_indices: torch.Tensor | np.ndarray,
     bank_embeds: torch.Tensor | np.ndarray,
     beta: float = 20.0,
-    captions_per_block: int = 2048,
-    videos_per_block: int = 1024,
+    captions_per_block: int = CAPTIONS_PER_BLOCK,
+    videos_per_block: int = VIDEOS_PER_BLOCK,
 ) -> QueryBankRanks:
     """
     Ranks each caption's video after query bank normalisation with the dynamic inverted softmax.
