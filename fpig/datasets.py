@@ -218,8 +218,8 @@ def _group_by_video(source: str | os.PathLike, split: str | None) -> list[Captio
         key = identify_video(row.video)
         if splits_by_video.setdefault(key, row.split) != row.split:
             raise ValueError(
-                f"{row.place} has video '{row.name or key[:12]}' in `split` '{row.split}' but it is also in "
-                f"`split` '{splits_by_video[key]}'; a video must be in one only: take it out of the other"
+                f"`{row.place}` has the video '{row.name or key[:12]}' in `split` '{row.split}' but is also "
+                f"in `split` '{splits_by_video[key]}'; a video must be in one only: take it out of the other"
             )
         if split not in (None, row.split):
             continue

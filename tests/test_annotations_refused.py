@@ -165,6 +165,7 @@ def write_csv(root, header, rows):
             [["video1", "a"], ["video2", "a man", " a dog"]],
             "row 2 of .*` has 3 values but the first line names 2 columns; put values with commas into q",
         ),
+        (["video_id", "sentence"], [["video1", "a", ""], ["", "b"]], "row 2 of .* has no `video_id`"),
         (["video_id", "sentence", "sentence"], [], "has the column `sentence` twice; take one out or rename"),
     ],
 )
@@ -178,6 +179,9 @@ def test_unreadable_texts(tmp_path, shrink):
     assert_refused(
         shrink("msrvtt1k", test=1), tmp_path, "test", "can't be read as csv: .* get the file again"
     )
+    (tmp_path / "MSRVTT_JSFUSION_test.csv").write_text('video_id,sentence\nvideo1,"a\nvideo2,b\n')
+    message = "test.csv` can't be read as csv: unexpected end of data; correct it, or get the file again"
+    assert_refused(shrink("msrvtt1k", test=1), tmp_path, "test", message)
     (tmp_path / "v3c1.txt").write_bytes(b"shot1\n\xff\n")
     assert_refused(
         shrink("v3c1", test=1), tmp_path, "test", "v3c1.txt` can't be read as text: .* get the file again"
@@ -285,6 +289,10 @@ def test_bad_json_of_msrvtt(tmp_path, content, message):
         (
             '{"video": "video1", "text": "a"}',
             "line 2 of .*` has the keys video, text but must have `clip_id`",
+        ),
+        (
+            '{"clip_id": "video1", "text": "a", "text": "b"}',
+            "line 2 of .*test1ka.jsonl` has the key 'text' twice; take one out",
         ),
         ('{"clip_id": "video1", "text": 3}', "line 2 of .* and `text`, a caption or a list of captions"),
         ("{}", "line 2 of .*` has the keys none but must have"),

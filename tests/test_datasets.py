@@ -80,6 +80,23 @@ def test_csv_of_a_spreadsheet_begins_with_a_mark(folder):
     assert summarize(load_captioned_videos(path)) == {"a.mp4": ("é",)}
 
 
+def test_csv_of_a_spreadsheet_may_have_columns_without_name_and_value(folder):
+    """And values keep the white space around them: names of files may have it, and checksums see it."""
+    path = write(
+        folder / "list.csv", ",video,caption,,\n0,a.mp4, one ,,\n1,b.mp4,two\n\n2,sub/c.mp4,three,,,\n"
+    )
+    assert summarize(load_captioned_videos(path)) == {
+        "a.mp4": (" one ",),
+        "b.mp4": ("two",),
+        "sub/c.mp4": ("three",),
+    }
+
+
+def test_jsonl_may_begin_with_a_mark(folder):
+    path = write(folder / "list.jsonl", '\ufeff{"video": "a.mp4", "caption": "é"}\n')
+    assert summarize(load_captioned_videos(path)) == {"a.mp4": ("é",)}
+
+
 def test_jsonl_takes_one_caption_or_a_list(folder):
     rows = [
         {"video": "a.mp4", "caption": ["a one", "a two"]},
@@ -259,7 +276,7 @@ def test_empty_captions(folder, caption):
     rows = [{"video": "a.mp4", "caption": "fine"}, {"video": "b.mp4", "caption": caption}]
     path = write(folder / "list.jsonl", "\n".join(json.dumps(row) for row in rows))
     with pytest.raises(
-        ValueError, match=r"row 2 of .*list\.jsonl' has `caption` .* but captions must be texts"
+        ValueError, match=r"`line 2 of .*list\.jsonl` has `caption` .* but captions must be texts"
     ):
         load_captioned_videos(path)
 
@@ -267,7 +284,7 @@ def test_empty_captions(folder, caption):
 @pytest.mark.parametrize("video", ["", None, 3, {"bytes": None, "path": None}])
 def test_empty_videos(folder, video):
     path = write(folder / "list.jsonl", json.dumps({"video": video, "caption": "x"}))
-    with pytest.raises(ValueError, match=r"row 1 of .* has `video` .* but must name a file"):
+    with pytest.raises(ValueError, match=r"`line 1 of .*` has `video` .* but must name a file"):
         load_captioned_videos(path)
 
 
@@ -275,13 +292,12 @@ def test_video_in_two_splits(folder, embedded):
     path = write(folder / "list.csv", "video,caption,split\na.mp4,1,train\nb.mp4,2,test\n./a.mp4,3,test\n")
     for split in (None, "train", "test"):
         with pytest.raises(
-            ValueError, match=r"row 3 of .* in `split` 'test' but it is also in `split` 'train'"
+            ValueError,
+            match=r"row 3 of .*` has the video .* in `split` 'test' but is also in `split` 'train'",
         ):
             load_captioned_videos(path, split)
     datasets.DatasetDict(train=embedded, test=embedded.select([1])).save_to_disk(folder / "saved")
-    with pytest.raises(
-        ValueError, match=r"video 'b\.mp4' in `split` 'test' but it is also in `split` 'train'"
-    ):
+    with pytest.raises(ValueError, match=r"video 'b\.mp4' in `split` 'test' but is also in `split` 'train'"):
         load_captioned_videos(folder / "saved", "train")
 
 
@@ -296,13 +312,56 @@ def test_unknown_split(folder):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("list.jsonl", b'{"video": "a.mp4", ', "can't be read as jsonl"),
-        ("list.jsonl", b"[1, 2]", r"line 1 of .* is \[1, 2\] but must be a JSON object"),
-        ("list.csv", b"video,caption\na.mp4,\xff\xfe\n", "can't be read as csv"),
-        ("list.parquet", b"not parquet", "can't be read as parquet"),
+        (
+            "list.jsonl",
+            b'{"video": "a.mp4", ',
+            r"`line 1 of .*list.jsonl` can't be read as JSON: .*; correct",
+        ),
+        ("list.jsonl", b"\n[1, 2]", r"`line 2 of .*` is \[1, 2\] but must be a JSON object; correct it"),
+        ("list.jsonl", b"[" * 200_000, "`line 1 of .*list.jsonl` can't be read as JSON: "),
+        ("list.jsonl", b"9" * 5000, "`line 1 of .*list.jsonl` can't be read as JSON: "),
+        ("list.jsonl", b'{"video": "\xff"}', "list.jsonl` can't be read as text"),
+        (
+            "list.jsonl",
+            b'{"video": "a.mp4", "caption": "x", "caption": "y"}',
+            "`line 1 of .*list.jsonl` has the key 'caption' twice; take one out",
+        ),
+        ("list.csv", b"video,caption\na.mp4,\xff\xfe\n", "list.csv` can't be read as csv: .*; correct it"),
+        (
+            "list.csv",
+            b"video,caption\na.mp4,a, with comma\n",
+            "`row 1 of .*list.csv` has 3 values but the first line names 2 columns; put values with commas",
+        ),
+        ("list.csv", b"video,caption,caption\na.mp4,x,y\n", "list.csv` has the column `caption` twice"),
+        (
+            "list.csv",
+            b'video,caption\na.mp4,"an open quote\nb.mp4,swallowed\n',
+            "list.csv` can't be read as csv: unexpected end of data; correct it, or get the file again",
+        ),
+        ("list.parquet", b"not parquet", "list.parquet` can't be read as parquet: .*; write it again"),
     ],
 )
 def test_unreadable_annotations(folder, name, content, message):
     (folder / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         load_captioned_videos(folder / name)
+
+
+def test_damaged_page_of_a_parquet_file(folder):
+    """Its footer is whole, so that it opens."""
+    rows = [{"video": "a.mp4", "caption": f"caption {number}"} for number in range(500)]
+    path = folder / "list.parquet"
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    content = bytearray(path.read_bytes())
+    content[4:200] = b"\xff" * 196
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"list\.parquet` can't be read as parquet: .*; write it again"):
+        load_captioned_videos(path)
+
+
+def test_repeated_column_of_a_parquet_file(folder):
+    columns = [pyarrow.array([text]) for text in ("a.mp4", "one", "two")]
+    table = pyarrow.Table.from_arrays(columns, names=["video", "caption", "caption"])
+    pyarrow.parquet.write_table(table, folder / "list.parquet")
+    with pytest.raises(ValueError, match=r"list\.parquet` has the column `caption` twice; take one out"):
+        load_captioned_videos(folder / "list.parquet")

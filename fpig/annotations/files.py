@@ -3,8 +3,11 @@
 import csv
 import json
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
+
+REPAIR = "correct it, or get the file again"
 
 
 def find_file(root: Path, *names: str) -> Path | None:
@@ -33,6 +36,29 @@ def read_json(path: Path) -> Any:
     Raises:
         ValueError: it is no JSON, or an object in it has a key twice, of which one would be lost.
     """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"`{path}` can't be read as JSON: {error}; {REPAIR}") from error
+    return _parse_json(text, str(path))
+
+
+def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """
+    Place and content of each line of a jsonl file.
+
+    Raises:
+        ValueError: a line is no JSON object, or an object in it has a key twice.
+    """
+    for place, line in read_lines(path):
+        row = _parse_json(line, place)
+        if not isinstance(row, dict):
+            raise ValueError(f"`{place}` is {line[:60]} but must be a JSON object; {REPAIR}")
+        yield place, row
+
+
+def _parse_json(text: str, place: str) -> Any:
+    """The content of a JSON text, in which no object has a key twice."""
     repeated: list[str] = []
 
     def make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -43,29 +69,12 @@ def read_json(path: Path) -> Any:
         return made
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=make_object)
+        content = json.loads(text, object_pairs_hook=make_object)
     except (ValueError, RecursionError) as error:  # also of a number with thousands of digits
-        raise ValueError(f"`{path}` can't be read as JSON: {error}; get the file again") from error
+        raise ValueError(f"`{place}` can't be read as JSON: {error}; {REPAIR}") from error
     if repeated:
-        raise ValueError(f"`{path}` has the key {repeated[0]!r} twice; take one out")
+        raise ValueError(f"`{place}` has the key {repeated[0]!r} twice; take one out")
     return content
-
-
-def read_json_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """
-    Place and content of each line of a jsonl file.
-
-    Raises:
-        ValueError: a line is no JSON object.
-    """
-    for place, line in read_lines(path):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"`{place}` can't be read as JSON: {error}; get the file again") from error
-        if not isinstance(row, dict):
-            raise ValueError(f"`{place}` is {line[:60]} but must be a JSON object; get the file again")
-        yield place, row
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
@@ -73,38 +82,58 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[s
     Place and values of each row of a csv file, which must have `columns`. White space around values goes.
 
     Raises:
-        ValueError: it is no csv, lacks a column or has one twice, or a row is too short or too long.
+        ValueError: as in `read_csv`, or a row has nothing in one of `columns`.
+    """
+    for place, row in read_csv(path, columns):
+        values = {name: value.strip() for name, value in row.items()}
+        for column in columns:
+            if not values[column]:
+                raise ValueError(f"`{place}` has no `{column}`; fill it in or take the row out")
+        yield place, values
+
+
+def read_csv(path: Path, columns: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, str]]]:
+    """
+    Place and values of each row of a csv file, which must have `columns`. What a short row lacks is empty.
+
+    Raises:
+        ValueError: it is no csv, lacks a column or has one twice, or a row has more values than columns.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            names = list(reader.fieldnames or ())
+            reader = csv.reader(file, strict=True)  # else a quote that is not closed swallows what follows
+            names = next(reader, [])
+            while names and not names[-1]:  # spreadsheets write commas for columns that are empty
+                names.pop()
             _check_columns(names, columns, path)
-            for number, row in enumerate(reader, start=1):
+            for number, row in enumerate(filter(None, reader), start=1):
                 place = f"row {number} of {path}"
-                extra = row.pop(None, [])
-                if extra:
+                if any(row[len(names) :]):
                     raise ValueError(
-                        f"`{place}` has {len(names) + len(extra)} values but the first line names "
-                        f"{len(names)} columns; put values with commas into quotes"
+                        f"`{place}` has {len(row)} values but the first line names {len(names)} columns; put "
+                        "values with commas into quotes"
                     )
-                values = {name: value.strip() for name, value in row.items()}
-                for column in columns:
-                    if not values[column]:
-                        raise ValueError(f"`{place}` has no `{column}`; fill it in or take the row out")
-                yield place, values
+                yield place, dict(zip_longest(names, row[: len(names)], fillvalue=""))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"`{path}` can't be read as csv: {error}; get the file again") from error
+        raise ValueError(f"`{path}` can't be read as csv: {error}; {REPAIR}") from error
 
 
 def _check_columns(names: Sequence[str], columns: Sequence[str], path: Path) -> None:
-    """Refuses a csv file whose first line lacks one of `columns` or has a name twice."""
+    """Refuses a table that lacks one of `columns`."""
     for column in columns:
         if column not in names:
             found = ", ".join(f"`{name}`" for name in names) or "nothing"
             raise ValueError(
                 f"`{path}` has no column `{column}` but {found}; the first line must name the columns"
             )
+    refuse_repeated_columns(names, path)
+
+
+def refuse_repeated_columns(names: Sequence[str], path: Path) -> None:
+    """
+    Raises:
+        ValueError: a table has a column twice, of which one would be lost.
+    """
     repeated = [name for name in names if names.count(name) > 1]
     if repeated:
         raise ValueError(f"`{path}` has the column `{repeated[0]}` twice; take one out or rename it")
@@ -123,7 +152,16 @@ def read_lines(path: Path) -> Iterator[tuple[str, str]]:
                 if text := line.strip():
                     yield f"line {number} of {path}", text
     except UnicodeDecodeError as error:
-        raise ValueError(f"`{path}` can't be read as text: {error}; get the file again") from error
+        raise ValueError(f"`{path}` can't be read as text: {error}; {REPAIR}") from error
 
 
-__all__ = ["find_file", "read_json", "read_json_lines", "read_lines", "read_table", "report_missing"]
+__all__ = [
+    "find_file",
+    "read_csv",
+    "read_json",
+    "read_json_lines",
+    "read_lines",
+    "read_table",
+    "refuse_repeated_columns",
+    "report_missing",
+]

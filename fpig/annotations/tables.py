@@ -1,7 +1,5 @@
 """Rows of csv, jsonl and parquet files and of `datasets` datasets, in one form."""
 
-import csv
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -12,6 +10,8 @@ from typing import Any
 import datasets
 import pyarrow
 import pyarrow.parquet
+
+from fpig.annotations.files import read_csv, read_json_lines, refuse_repeated_columns
 
 VIDEO_COLUMNS = ("video", "file_name")
 CAPTION_COLUMN = "caption"
@@ -57,19 +57,15 @@ def read_rows(source: str | Path) -> Iterator[AnnotationRow]:
 
 
 def _read_table(path: Path) -> Iterator[AnnotationRow]:
-    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+    readers = {".csv": read_csv, ".jsonl": read_json_lines, ".parquet": _read_parquet}
     if path.suffix not in readers:
         raise ValueError(
             f"`source` is '{path}' but only {', '.join(readers)} files are read; write one of these"
         )
-    try:
-        for number, row in enumerate(readers[path.suffix](path), start=1):
-            place = f"row {number} of '{path}'"
-            column = _find_video_column(row, place)
-            name, video = _read_video(row[column], path.parent, place)
-            yield AnnotationRow(place, name, video, _read_captions(row, place), row.get("split"))
-    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, pyarrow.ArrowInvalid) as error:
-        raise ValueError(f"`source` is '{path}' but can't be read as {path.suffix[1:]}: {error}") from error
+    for place, row in readers[path.suffix](path):
+        column = _find_video_column(row, place)
+        name, video = _read_video(row[column], path.parent, place)
+        yield AnnotationRow(place, name, video, _read_captions(row, place), row.get("split"))
 
 
 def _find_video_column(columns: Iterable[str], place: str) -> str:
@@ -80,7 +76,7 @@ def _find_video_column(columns: Iterable[str], place: str) -> str:
     missing += [] if CAPTION_COLUMN in columns else [CAPTION_COLUMN]
     if missing:
         raise ValueError(
-            f"{place} has no column `{missing[0]}` but {found}; rename one to `{missing[0]}`, or, in "
+            f"`{place}` has no column `{missing[0]}` but {found}; rename one to `{missing[0]}`, or, in "
             "a folder of plain videos, put a metadata.csv with the columns `video` and `caption`"
         )
     return video_columns[0]
@@ -97,7 +93,7 @@ def _read_video(value: Any, folder: Path, place: str) -> tuple[str, str | bytes]
         return os.path.basename(value or ""), content
     if not isinstance(value, str) or not value.strip():
         raise ValueError(
-            f"{place} has `video` {value!r} but must name a file or hold one as {{'bytes', 'path'}}; "
+            f"`{place}` has `video` {value!r} but must name a file or hold one as {{'bytes', 'path'}}; "
             "fill it in or take the row out"
         )
     return value, str(folder / value)
@@ -109,34 +105,24 @@ def _read_captions(row: dict[str, Any], place: str) -> tuple[str, ...]:
     captions = captions if isinstance(captions, list) else [captions]
     if not captions or not all(isinstance(caption, str) and caption.strip() for caption in captions):
         raise ValueError(
-            f"{place} has `caption` {row[CAPTION_COLUMN]!r} but captions must be texts that are not empty; "
+            f"`{place}` has `caption` {row[CAPTION_COLUMN]!r} but captions must be texts that are not empty; "
             "fill it in or take the row out"
         )
     return tuple(captions)
 
 
-def _read_csv(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        yield from csv.DictReader(file)
-
-
-def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                row = json.loads(line)
-                if not isinstance(row, dict):
-                    raise ValueError(
-                        f"line {number} of '{path}' is {line.strip()[:60]} but must be a JSON object with "
-                        "`video` and `caption`; rewrite it"
-                    )
-                yield row
-
-
-def _read_parquet(path: Path) -> Iterator[dict[str, Any]]:
-    with pyarrow.parquet.ParquetFile(path) as file:
-        for batch in file.iter_batches(batch_size=64):
-            yield from batch.to_pylist()
+def _read_parquet(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            refuse_repeated_columns(file.schema_arrow.names, path)
+            rows = (row for batch in file.iter_batches(batch_size=64) for row in batch.to_pylist())
+            for number, row in enumerate(rows, start=1):
+                yield f"row {number} of {path}", row
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())  # pyarrow's have several lines
+        raise ValueError(
+            f"`{path}` can't be read as parquet: {reason}; write it again, or get the file again"
+        ) from error
 
 
 def _read_dataset(source: str | Path) -> Iterator[AnnotationRow]:
@@ -155,7 +141,7 @@ def _read_dataset(source: str | Path) -> Iterator[AnnotationRow]:
     if isinstance(loaded, datasets.Dataset):
         loaded = {None: loaded}
     for split, dataset in loaded.items():
-        source_place = f"split '{split}' of '{source}'" if split else f"'{source}'"
+        source_place = f"split '{split}' of {source}" if split else str(source)
         column = _find_video_column(dataset.column_names, source_place)
         rows = dataset.select_columns([column, CAPTION_COLUMN])
         if isinstance(rows.features[column], datasets.Video):
@@ -164,3 +150,6 @@ def _read_dataset(source: str | Path) -> Iterator[AnnotationRow]:
             place = f"row {number} of {source_place}"
             name, video = _read_video(row[column], path, place)
             yield AnnotationRow(place, os.path.basename(name), video, _read_captions(row, place), split)
+
+
+__all__ = ["AnnotationRow", "read_rows"]
