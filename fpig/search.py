@@ -5,6 +5,7 @@ Finds videos of a folder by a sentence.
 """
 
 import argparse
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ VIDEO_SUFFIXES = (
     ".ogv", ".ts", ".webm", ".wmv",
 )
 # fmt: on
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,11 @@ def check_query(query: str) -> None:
 
 
 def has_surrogates(text: str) -> bool:
-    """Whether it holds bytes that are no UTF-8, as Python keeps them in file names and arguments."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    """
+    Whether it holds half a character of UTF-16, as JSON may, or a byte that is no UTF-8, as Python keeps it
+    in file names and arguments.
+    """
+    return SURROGATE.search(text) is not None
 
 
 def add_encoder_arguments(parser: argparse.ArgumentParser) -> None:

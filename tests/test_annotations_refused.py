@@ -235,6 +235,15 @@ def test_captions_that_are_no_texts(tmp_path, shrink, caption):
     )
 
 
+def test_captions_with_half_a_character(tmp_path, shrink):
+    """JSON can write it; a tokenizer can't read it."""
+    write_lines(tmp_path / "test1ka.jsonl", ['{"clip_id": "v", "text": "a blue \\ud800 square"}'])
+    message = (
+        r"the video 'v' with the caption 'a blue \\ud800 square', with half a character, but captions mu"
+    )
+    assert_refused(shrink("msrvtt1k", test=1), tmp_path, "test", message)
+
+
 @pytest.mark.parametrize(
     "video_id", ["../../secret.mp4", "/abs/x.mp4", "a\\b", ".", "..", "", "\0", "\ud800"]
 )

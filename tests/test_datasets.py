@@ -281,7 +281,29 @@ def test_empty_captions(folder, caption):
         load_captioned_videos(path)
 
 
-@pytest.mark.parametrize("video", ["", None, 3, {"bytes": None, "path": None}])
+@pytest.mark.parametrize("captions", ["a blue \ud800 square", ["fine", "\udc00"]])
+def test_captions_with_half_a_character(folder, captions):
+    """JSON can write it; a tokenizer can't read it."""
+    path = write(folder / "list.jsonl", json.dumps({"video": "a.mp4", "caption": captions}))
+    message = r"`line 1 of .*` has `caption` '.*\\ud[8c]00.*', with half a character, but captions must be"
+    with pytest.raises(ValueError, match=message):
+        load_captioned_videos(path)
+
+
+@pytest.mark.parametrize("video", ["v\0.mp4", "v\ud800.mp4"])
+def test_videos_whose_name_no_file_can_have(folder, video):
+    path = write(folder / "list.jsonl", "\n" + json.dumps({"video": video, "caption": "x"}))
+    message = r"`line 2 of .*` has `video` 'v\\.*\.mp4' but no file can have that name; correct it"
+    with pytest.raises(ValueError, match=message):
+        load_captioned_videos(path)
+    path = folder / "list.csv"
+    if video.isascii():
+        write(path, f"video,caption\n{video},x\n")
+        with pytest.raises(ValueError, match=message.replace("line 2", "row 1")):
+            load_captioned_videos(path)
+
+
+@pytest.mark.parametrize("video", ["", None, 3, {"bytes": None, "path": None}, {"bytes": "a.mp4"}])
 def test_empty_videos(folder, video):
     path = write(folder / "list.jsonl", json.dumps({"video": video, "caption": "x"}))
     with pytest.raises(ValueError, match=r"`line 1 of .*` has `video` .* but must name a file"):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fpig.annotations.files import read_lines, read_table
+from fpig.search import has_surrogates
 
 # What leads out of the folder of the videos, or can't be written: half a character of UTF-16 alone.
 NO_FILE_NAME = re.compile(r"\.{0,2}|.*[/\\\0\ud800-\udfff].*", re.DOTALL)
@@ -154,6 +155,8 @@ def _describe_deviation(video: AnnotatedVideo, published: PublishedSplit) -> str
     empty = [text for text in video.captions if not isinstance(text, str) or not text.strip()]
     if empty:
         return f"with the caption {reprlib.repr(empty[0])} but captions must be texts"
+    if broken := [text for text in video.captions if has_surrogates(text)]:
+        return f"with the caption {broken[0]!r}, with half a character, but captions must be Unicode texts"
     if lowest and not number:
         return "but the annotations have no caption of it"
     if number < lowest or (highest is not None and number > highest):

@@ -2,6 +2,7 @@
 
 import os
 import re
+import reprlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow
 import pyarrow.parquet
 
 from fpig.annotations.files import read_csv, read_json_lines, refuse_repeated_columns
+from fpig.search import has_surrogates
 
 VIDEO_COLUMNS = ("video", "file_name")
 CAPTION_COLUMN = "caption"
@@ -84,29 +86,39 @@ def _find_video_column(columns: Iterable[str], place: str) -> str:
 
 def _read_video(value: Any, folder: Path, place: str) -> tuple[str, str | bytes]:
     """Name of the video and what to open: a path, taken from `folder`, or the content of an embedded file."""
-    content = None
+    name, content = value, None
     if isinstance(value, dict):
-        value, content = value.get("path"), value.get("bytes")
+        name, content = value.get("path"), value.get("bytes")
     elif isinstance(value, bytes):
-        value, content = None, value
-    if content:
-        return os.path.basename(value or ""), content
-    if not isinstance(value, str) or not value.strip():
+        name, content = None, value
+    is_named = isinstance(name, str) and name.strip()
+    if isinstance(content, bytes) and content:
+        return os.path.basename(name) if is_named else "", content
+    if content or not is_named:
         raise ValueError(
-            f"`{place}` has `video` {value!r} but must name a file or hold one as {{'bytes', 'path'}}; "
-            "fill it in or take the row out"
+            f"`{place}` has `video` {reprlib.repr(value)} but must name a file or hold one as {{'bytes', "
+            "'path'}; fill it in or take the row out"
         )
-    return value, str(folder / value)
+    if "\0" in name or has_surrogates(name):
+        raise ValueError(
+            f"`{place}` has `video` {name!r} but no file can have that name; correct it or take the row out"
+        )
+    return name, str(folder / name)
 
 
 def _read_captions(row: dict[str, Any], place: str) -> tuple[str, ...]:
-    """The caption or captions of a row, none of them empty."""
+    """The caption or captions of a row, none of them empty, all of them Unicode."""
     captions = row[CAPTION_COLUMN]
     captions = captions if isinstance(captions, list) else [captions]
     if not captions or not all(isinstance(caption, str) and caption.strip() for caption in captions):
         raise ValueError(
             f"`{place}` has `caption` {row[CAPTION_COLUMN]!r} but captions must be texts that are not empty; "
             "fill it in or take the row out"
+        )
+    if broken := [caption for caption in captions if has_surrogates(caption)]:
+        raise ValueError(
+            f"`{place}` has `caption` {broken[0]!r}, with half a character, but captions must be Unicode "
+            "texts; correct it or take the row out"
         )
     return tuple(captions)
 
