@@ -4,6 +4,8 @@ import os
 import pickle
 import subprocess
 import sys
+import time
+import tracemalloc
 
 import pytest
 from fake_datasets import write_lines
@@ -106,6 +108,43 @@ def test_nested_tuples_do_not_take_python_down(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "it holds a tuple, and only lists are read" in done.stderr
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize("put", [b"r\0\0\0\x08", b"p134217728\n"])
+def test_high_numbers_of_objects_take_no_memory(tmp_path, put):
+    """The unpickler makes places for all numbers below."""
+    (tmp_path / "raw-captions.pkl").write_bytes(b"\x80\x02]" + put + b".")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="it numbers an object 134217728, but has 1?[0-9] bytes; get it"):
+            read_pickled_captions(tmp_path / "raw-captions.pkl")
+        assert tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [
+        [["x" * 10**6]] * 2000,  # the same caption in many places
+        [["x" * 10**6] * 2000],
+        [["x"] * 10**5] * 10**5,
+        [[""] * 10**5] * 10**5,
+    ],
+)
+def test_few_bytes_of_many_characters(tmp_path, captions):
+    (tmp_path / "raw-captions.pkl").write_bytes(pickle.dumps({"a": captions}))
+    start = time.monotonic()
+    with pytest.raises(
+        ValueError, match="captions of more than 40,000,000 characters, which are not MSVD's;"
+    ):
+        read_pickled_captions(tmp_path / "raw-captions.pkl")
+    assert time.monotonic() - start < 30
+
+
+def test_captions_without_words_stay(tmp_path):
+    (tmp_path / "raw-captions.pkl").write_bytes(pickle.dumps({"a": [], "b": [[], ["x"]]}))
+    assert read_pickled_captions(tmp_path / "raw-captions.pkl") == {"a": (), "b": ("", "x")}
 
 
 def test_refused_files_are_named_through_the_reader(tmp_path):

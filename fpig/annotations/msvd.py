@@ -24,6 +24,8 @@ from fpig.annotations.published import AnnotatedVideo, PublishedDataset, Publish
 WHERE_FROM = "github.com/ArrowLuo/CLIP4Clip (msvd_data.zip of its release v0.0)"
 LISTS = {"train": "train_list.txt", "validation": "val_list.txt", "test": "test_list.txt"}
 JSON_NAME, PICKLE_NAME = "captions_msvd.json", "raw-captions.pkl"
+# Of all captions together: more than ten times what the real file has, some 80,000 captions of 40 characters.
+MAX_CHARACTERS = 40_000_000
 # All that a file which is no pickle, or half of one, makes the unpickler raise.
 PICKLE_ERRORS = (
     *(pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, MemoryError, OverflowError),
@@ -71,7 +73,7 @@ def read_pickled_captions(path: Path) -> dict[str, tuple[str, ...]]:
     """
     try:
         pickled = path.read_bytes()
-        _refuse_tuples(pickled)
+        _refuse_bombs(pickled)
         content = PlainUnpickler(io.BytesIO(pickled), encoding="utf-8").load()
     except PICKLE_ERRORS as error:
         raise ValueError(
@@ -80,34 +82,47 @@ def read_pickled_captions(path: Path) -> dict[str, tuple[str, ...]]:
         ) from error
     if not isinstance(content, dict):
         raise ValueError(f"`{path}` holds a {type(content).__name__} but must hold a dict; get it again")
-    return {video_id: _join_words(video_id, captions, path) for video_id, captions in content.items()}
+    joined: dict[str, list[str]] = {}
+    num_characters = 0
+    for video_id, words in _list_captions(content, path):
+        # Counted before it is joined: lists may be in many places of a small file.
+        num_characters += sum(map(len, words)) + len(words) + 1
+        if num_characters > MAX_CHARACTERS:
+            raise ValueError(
+                f"`{path}` has captions of more than {MAX_CHARACTERS:,} characters, which are not MSVD's; "
+                f"get it again from {WHERE_FROM}, or use {JSON_NAME}"
+            )
+        joined.setdefault(video_id, []).append(" ".join(words))
+    return {video_id: tuple(joined.get(video_id, ())) for video_id in content}
 
 
-def _refuse_tuples(pickled: bytes) -> None:
+def _refuse_bombs(pickled: bytes) -> None:
     """
-    As keys, tuples in tuples would take Python down, or for ever, while it is still unpickling.
+    While it is still unpickling, tuples in tuples as keys would take Python down, or for ever; and a memo has
+    as many places as the highest number in it, however short the file.
 
     Raises:
-        pickle.UnpicklingError: there is one.
+        pickle.UnpicklingError: there is a tuple, or a higher number than the file can have use for.
     """
-    for opcode, _, _ in pickletools.genops(pickled):
+    for opcode, argument, _ in pickletools.genops(pickled):
         if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL"):
             return  # what it names is refused before what comes next
         if opcode.name.startswith("TUPLE"):
             raise pickle.UnpicklingError("it holds a tuple, and only lists are read")
+        if opcode.name.endswith(("PUT", "GET")) and argument > len(pickled):
+            raise pickle.UnpicklingError(f"it numbers an object {argument}, but has {len(pickled)} bytes")
 
 
-def _join_words(video_id: Any, captions: Any, path: Path) -> tuple[str, ...]:
-    """The captions of one video as texts."""
-    is_plain = isinstance(captions, list) and all(
-        isinstance(words, list) and all(isinstance(word, str) for word in words) for words in captions
-    )
-    if not isinstance(video_id, str) or not is_plain:
-        raise ValueError(
-            f"`{path}` has for {reprlib.repr(video_id)} a {type(captions).__name__} but must have lists of "
-            "lists of words for each id; get it again"
-        )
-    return tuple(" ".join(words) for words in captions)
+def _list_captions(content: dict[Any, Any], path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Id and words of each caption."""
+    for video_id, captions in content.items():
+        for words in captions if isinstance(captions, list) and isinstance(video_id, str) else (None,):
+            if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+                raise ValueError(
+                    f"`{path}` has for {reprlib.repr(video_id)} a {type(captions).__name__} but must have "
+                    "lists of lists of words for each id; get it again"
+                )
+            yield video_id, words
 
 
 MSVD = PublishedDataset(
