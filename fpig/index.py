@@ -259,7 +259,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="fpig index", description="Encode a folder of videos once, for `fpig demo`."
     )
     add_encoder_arguments(parser)
-    parser.add_argument("videos_dir", metavar="VIDEOS_DIR", type=Path, help="taken with all subfolders")
+    parser.add_argument(
+        "videos_dir", metavar="VIDEOS_DIR", type=Path, help="taken with all subfolders, linked ones too"
+    )
     parser.add_argument("index_dir", metavar="INDEX_DIR", type=Path, help="written; must not be there")
     return parser.parse_args(arguments)
 

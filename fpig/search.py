@@ -5,8 +5,10 @@ Finds videos of a folder by a sentence.
 """
 
 import argparse
+import os
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +36,7 @@ class FoundVideo:
 
 def find_videos(folder: Path) -> list[Path]:
     """
-    All video files of a folder and its subfolders, by their suffixes, in alphabetical order.
+    All video files of a folder and its subfolders, linked ones too, by their suffixes, in alphabetical order.
 
     Raises:
         FileNotFoundError: no such folder, or no video in it.
@@ -42,7 +44,8 @@ def find_videos(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"`{folder}` is not a folder; pass the folder that holds the videos")
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
+    files = (Path(subfolder, name) for subfolder, names in walk_folders(folder) for name in names)
+    paths = sorted(path for path in files if path.suffix.lower() in VIDEO_SUFFIXES)
     paths = [path for path in paths if path.is_file()]
     if not paths:
         raise FileNotFoundError(
@@ -52,6 +55,26 @@ def find_videos(folder: Path) -> list[Path]:
         if has_surrogates(str(path)):
             raise ValueError(f"`{str(path)!a}` is not named in UTF-8; rename it")
     return paths
+
+
+def walk_folders(top: Path) -> Iterator[tuple[str, list[str]]]:
+    """
+    A folder and those in it, with the names of their files: each once, however many links lead to it, and
+    linked ones after those that are in it without a link.
+    """
+    visited: set[str] = set()
+    tops = [str(top)]
+    for linked in tops:  # which grows meanwhile
+        for folder, subfolders, names in os.walk(linked):
+            path = os.path.realpath(folder)
+            if path in visited:
+                subfolders.clear()
+                continue
+            visited.add(path)
+            subfolders.sort()
+            paths = [os.path.join(folder, subfolder) for subfolder in subfolders]
+            tops += [path for path in paths if os.path.islink(path)]
+            yield folder, sorted(names)
 
 
 def search_videos(
@@ -137,7 +160,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="fpig search", description="Find videos by a sentence.")
     add_encoder_arguments(parser)
-    parser.add_argument("videos_dir", metavar="VIDEOS_DIR", type=Path, help="searched with all subfolders")
+    parser.add_argument(
+        "videos_dir", metavar="VIDEOS_DIR", type=Path, help="searched with all subfolders, linked ones too"
+    )
     parser.add_argument("query", metavar="QUERY", help="a sentence")
     parser.add_argument("--top_k", type=int, default=10, help="videos printed (default: %(default)s)")
     parsed = parser.parse_args(arguments)
@@ -167,7 +192,14 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.write(f"{rank:>3}  {video.score:.4f}  {video.path}\n")
 
 
-__all__ = ["FoundVideo", "add_encoder_arguments", "find_videos", "rank_embeds", "search_videos"]
+__all__ = [
+    "FoundVideo",
+    "add_encoder_arguments",
+    "find_videos",
+    "rank_embeds",
+    "search_videos",
+    "walk_folders",
+]
 
 if __name__ == "__main__":
     main()

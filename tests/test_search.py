@@ -50,6 +50,24 @@ def test_videos_are_found_by_suffix_in_all_folders(videos_dir):
     assert names == ["a.MKV", "b.mp4", "deep/c.mp4", "deep/er/d.avi"]
 
 
+def test_linked_folders_are_searched_each_once(tmp_path):
+    """And a folder that is in the searched one keeps its own name, whatever links to it."""
+    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
+    (tmp_path / "videos" / "z" / "real").mkdir(parents=True)
+    for name in ("elsewhere/a.mp4", "elsewhere/deep/b.mp4", "videos/z/real/c.mp4"):
+        (tmp_path / name).touch()
+    for name in ("one", "two"):
+        (tmp_path / "videos" / name).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "videos" / "b").symlink_to(tmp_path / "videos" / "z" / "real")
+    (tmp_path / "elsewhere" / "circle").symlink_to(tmp_path / "videos")
+    paths = find_videos(tmp_path / "videos")
+    assert [str(path.relative_to(tmp_path / "videos")) for path in paths] == [
+        "one/a.mp4",
+        "one/deep/b.mp4",
+        "z/real/c.mp4",
+    ]
+
+
 def test_ranking_is_by_cosine(model, processor, videos_dir):
     paths = find_videos(videos_dir)
     found, unreadable = search_videos(model, processor, paths, QUERY, batch_size=3)

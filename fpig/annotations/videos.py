@@ -5,14 +5,14 @@ import os
 import stat
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from fpig.search import VIDEO_SUFFIXES
+from fpig.search import VIDEO_SUFFIXES, walk_folders
 
 # Those of the processor, which alone decodes them; to import it takes seconds.
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp")
@@ -28,8 +28,8 @@ def locate_videos(root: Path, video_ids: Iterable[str]) -> tuple[dict[str, str],
     Finds the files and folders of videos.
 
     An id's video is the file of that very name, or of that name and a suffix of videos, in `root/videos` or a
-    subfolder of it; else, or where that file is empty, the folder `root/frames/ID`, whose pictures are its
-    frames.
+    subfolder of it, linked ones too; else, or where that file is empty, the folder `root/frames/ID`, whose
+    pictures are its frames.
 
     Returns:
         Id → path, without those that are not there; and a message for each further file of an id.
@@ -37,7 +37,7 @@ def locate_videos(root: Path, video_ids: Iterable[str]) -> tuple[dict[str, str],
     wanted = set(video_ids)
     found: dict[str, str] = {}
     doubled: list[str] = []
-    for folder, names in _walk_folders(root / "videos"):
+    for folder, names in walk_folders(root / "videos"):
         for name in names:
             stem, suffix = os.path.splitext(name)
             video_id = stem if name not in wanted and suffix.lower() in VIDEO_SUFFIXES else name
@@ -58,20 +58,6 @@ def locate_videos(root: Path, video_ids: Iterable[str]) -> tuple[dict[str, str],
                 if is_wanted and (entry.name not in found or _explain_absence(found[entry.name])):
                     found[entry.name] = entry.path
     return found, doubled
-
-
-def _walk_folders(top: Path) -> Iterator[tuple[str, list[str]]]:
-    """A folder and those in it, each once however many links lead to it, with the names of their files."""
-    visited = {os.path.realpath(top)}
-    for folder, subfolders, names in os.walk(top, followlinks=True):
-        kept = []
-        for subfolder in sorted(subfolders):
-            path = os.path.realpath(os.path.join(folder, subfolder))
-            if path not in visited:
-                visited.add(path)
-                kept.append(subfolder)
-        subfolders[:] = kept
-        yield folder, sorted(names)
 
 
 def explain_folders(root: Path) -> str | None:
