@@ -119,7 +119,21 @@ def search_videos(
 
 
 def rank_embeds(embeds: "torch.Tensor", query_embed: "torch.Tensor") -> list[tuple[int, float]]:
-    """Rows of unit vectors [N, D] and their cosines with a unit vector [D], best first, equals in order."""
+    """
+    Rows of unit vectors [N, D] and their cosines with a unit vector [D], best first, equals in order.
+
+    Raises:
+        ValueError: a vector is not finite; NaN would come before all others.
+    """
+    if not query_embed.isfinite().all():
+        raise ValueError(
+            "`query_embed` holds NaN or infinity, which has no rank; embed it with a sound model"
+        )
+    if not embeds.isfinite().all():
+        row = embeds.isfinite().all(dim=-1).tolist().index(False)
+        raise ValueError(
+            f"`embeds[{row}]` holds NaN or infinity, which has no rank; embed it with a sound model"
+        )
     # A matrix product may round equal rows differently; sums of products are the same for every row.
     scores = (embeds * query_embed).sum(dim=-1)
     ordered = scores.sort(descending=True, stable=True)

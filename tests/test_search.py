@@ -12,7 +12,7 @@ import torch
 from toys import write_clip
 
 from fpig.embedding import load_encoder
-from fpig.search import FoundVideo, find_videos, search_videos
+from fpig.search import FoundVideo, find_videos, rank_embeds, search_videos
 
 QUERY = "a green star grows"
 
@@ -99,6 +99,17 @@ def test_unreadable_videos_are_reported_and_skipped(model, processor, videos_dir
     assert "bad.mp4" in str(unreadable[bad])
     with pytest.raises(ValueError, match=r"`paths` has 1 videos and none can be read; the first: .*bad\.mp4"):
         search_videos(model, processor, [bad], QUERY)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_embeds_that_are_no_numbers_have_no_rank(value):
+    embeds, bad_embeds = torch.eye(3)[:2], torch.eye(3)[:2]
+    bad_embeds[1, 2] = value
+    assert rank_embeds(embeds, torch.eye(3)[0]) == [(0, 1.0), (1, 0.0)]
+    with pytest.raises(ValueError, match=r"`embeds\[1\]` holds NaN or infinity, which has no rank; embed it"):
+        rank_embeds(bad_embeds, embeds[0])
+    with pytest.raises(ValueError, match="`query_embed` holds NaN or infinity, which has no rank; embed it"):
+        rank_embeds(embeds, bad_embeds[1])
 
 
 def test_bad_arguments_are_errors(model, processor, videos_dir, tmp_path):
