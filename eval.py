@@ -115,7 +115,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
     if not arguments.no_figure:
         check_matplotlib()
     # Only now, and not at the top: it takes seconds, in which a typing error can be told.
-    from fpig.datasets import load_captions, load_split
+    from fpig.datasets import check_videos, load_annotated, load_captions
     from fpig.embedding import load_encoder
     from fpig.evaluation import describe_results, evaluate_retrieval
     from fpig.extra_measurements import ExtraMeasurements
@@ -136,7 +136,8 @@ def evaluate(arguments: argparse.Namespace) -> None:
     model, processor = load_encoder(arguments.model, arguments.revision, arguments.trust_remote_code)
     model.to(processes.device)
     dataset, root = arguments.dataset, arguments.data_root
-    split = load_split(dataset, arguments.split, root, arguments.on_missing)
+    annotated = load_annotated(dataset, arguments.split, root)
+    split = check_videos(annotated, arguments.on_missing, is_shared=True)
     bank = load_captions(dataset, arguments.query_bank, root) if arguments.query_bank is not None else ()
     extras = ExtraMeasurements(
         class_token=arguments.class_token,

@@ -34,8 +34,11 @@ METHOD_FIGURE = ROOT / "docs" / "method.png"
 def load_splits(
     data_args: "DataArguments", training_args: "FPigTrainingArguments"
 ) -> "dict[str, CaptionedSplit]":
-    """The splits by what they are for; a generated data set is made by the first process of a machine."""
-    from fpig.datasets import load_split
+    """
+    The splits by what they are for; a generated data set is made by the first process of a machine, and the
+    first of all decides which videos are left out.
+    """
+    from fpig.datasets import check_videos, load_annotated
 
     names = {
         "train": data_args.train_split or None,  # without a name all videos
@@ -43,11 +46,14 @@ def load_splits(
         "test": data_args.test_split,
     }
     with training_args.main_process_first(desc="loading the data"):
-        return {
-            role: load_split(data_args.dataset, name, data_args.data_root, data_args.on_missing)
+        annotated = {
+            role: load_annotated(data_args.dataset, name, data_args.data_root)
             for role, name in names.items()
             if name or role == "train"
         }
+    return {
+        role: check_videos(split, data_args.on_missing, is_shared=True) for role, split in annotated.items()
+    }
 
 
 def make_hub_target(training_args: "FPigTrainingArguments") -> "HubTarget | None":

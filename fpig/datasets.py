@@ -5,6 +5,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from fpig.annotations import PUBLISHED, PublishedDataset
@@ -19,6 +20,7 @@ from fpig.annotations.videos import (
     locate_videos,
 )
 from fpig.shapes import make_shapes
+from fpig.sharing import run_in_first
 
 logger = logging.getLogger(__name__)
 
@@ -116,20 +118,17 @@ def load_split(
             splits, two files for one, or none that can be used; or a published data set with another number
             of videos or captions than published, whose numbers could not be compared.
     """
-    if on_missing not in ON_MISSING:
-        raise ValueError(f"`on_missing` is {on_missing!r} but must be one of {', '.join(ON_MISSING)}")
-    loaded = _load_annotated(source, split, root)
-    return _require_videos(loaded) if on_missing == "raise" else _skip_unusable(loaded)
+    return check_videos(load_annotated(source, split, root), on_missing)
 
 
 def load_captions(
     source: str | os.PathLike, split: str | None = None, root: str | os.PathLike | None = None
 ) -> list[str]:
     """The captions of `load_split`, video by video; whether the videos are there makes no difference."""
-    return [caption for record in _load_annotated(source, split, root).records for caption in record.captions]
+    return [caption for record in load_annotated(source, split, root).records for caption in record.captions]
 
 
-def _load_annotated(
+def load_annotated(
     source: str | os.PathLike, split: str | None, root: str | os.PathLike | None
 ) -> CaptionedSplit:
     """All that is annotated of a split, before anyone has looked whether its videos are there."""
@@ -168,8 +167,37 @@ def _load_published(dataset: PublishedDataset, split: str | None, root: Path) ->
     )
 
 
-def _require_videos(loaded: CaptionedSplit) -> CaptionedSplit:
-    """The split itself, if all its videos are there."""
+def check_videos(loaded: CaptionedSplit, on_missing: str, is_shared: bool = False) -> CaptionedSplit:
+    """
+    The split itself if all its videos are there, or what can be used of it.
+
+    Args:
+        loaded: from `load_annotated`.
+        on_missing: see `load_split`.
+        is_shared: with "skip", the first of several processes, which must all call it, decides for all: each
+            for itself would decode all videos, and leave out what it alone can't read for a moment.
+
+    Raises:
+        FileNotFoundError: with "raise", videos that are not there.
+        ValueError: with "skip", none can be used; or another word for `on_missing`.
+        OSError: a process that decoded videos was killed.
+    """
+    if on_missing not in ON_MISSING:
+        raise ValueError(f"`on_missing` is {on_missing!r} but must be one of {', '.join(ON_MISSING)}")
+    if on_missing == "raise":
+        _require_videos(loaded)
+        return loaded
+    find = partial(_find_unusable, loaded)
+    skipped = run_in_first(find) if is_shared else find()
+    return replace(
+        loaded,
+        records=[record for record in loaded.records if record.video_id not in skipped],
+        skipped=skipped,
+    )
+
+
+def _require_videos(loaded: CaptionedSplit) -> None:
+    """Refuses a split of which videos are not there."""
     videos = {record.video_id: record.video for record in loaded.records}
     absent = find_absent(videos)
     if absent:
@@ -180,16 +208,15 @@ def _require_videos(loaded: CaptionedSplit) -> CaptionedSplit:
             f"missing{' or empty' if is_empty else ''}: {_join_first(names)}; add them, take them out "
             "of the annotations, or leave them out with `on_missing` 'skip'"
         )
-    return loaded
 
 
-def _skip_unusable(loaded: CaptionedSplit) -> CaptionedSplit:
-    """The split without the videos that are missing, empty or unreadable, which are logged."""
+def _find_unusable(loaded: CaptionedSplit) -> dict[str, str]:
+    """Why videos of a split can't be used, which is logged: id → reason."""
     videos = {record.video_id: record.video for record in loaded.records}
     reasons = find_absent(videos)
     reasons |= find_unreadable({key: video for key, video in videos.items() if key not in reasons})
     if not reasons:
-        return loaded
+        return reasons
     skipped = {video_id: reasons[video_id] for video_id in videos if video_id in reasons}
     listed = _join_first([f"{video_id} ({reason})" for video_id, reason in skipped.items()])
     if len(skipped) == len(videos):
@@ -198,11 +225,7 @@ def _skip_unusable(loaded: CaptionedSplit) -> CaptionedSplit:
     logger.warning(
         "%d of %d videos of '%s'%s are left out: %s", len(skipped), len(videos), loaded.dataset, split, listed
     )
-    return replace(
-        loaded,
-        records=[record for record in loaded.records if record.video_id not in skipped],
-        skipped=skipped,
-    )
+    return skipped
 
 
 def _join_first(names: list[str], num_shown: int = 3) -> str:

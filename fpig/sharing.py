@@ -76,7 +76,7 @@ def run_in_first(compute: Callable[[], Result]) -> Result:
     What `compute` gives in the first process, in all processes. All must call it.
 
     Raises:
-        ValueError: `compute` raises it in the first process; in all.
+        OSError, ValueError: `compute` raises it in the first process; in all.
     """
     rank, num_processes = get_rank_and_size()
     if num_processes == 1:
@@ -85,10 +85,10 @@ def run_in_first(compute: Callable[[], Result]) -> Result:
     if rank == 0:
         try:
             outcome = [compute()]
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             outcome = [error]
     dist.broadcast_object_list(outcome, group=make_cpu_group())
-    if isinstance(outcome[0], ValueError):
+    if isinstance(outcome[0], OSError | ValueError):
         raise outcome[0]
     return outcome[0]
 

@@ -1,5 +1,7 @@
 """The joint loss of several real processes has the gradient of one process with the joint batch."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from gather_process import Towers, compute_gradients, make_batch
 from fpig.distributed import gather_with_gradient
 
 SCRIPT = Path(__file__).with_name("gather_process.py")
+LOADING_SCRIPT = Path(__file__).with_name("loading_process.py")
 
 
 def run_processes(num_processes, folder, num_missing=0):
@@ -42,6 +45,39 @@ def test_unequal_batches_are_refused_in_every_process(tmp_path):
 def test_one_process_gathers_nothing():
     tensor = torch.randn(2, 3, requires_grad=True)
     assert gather_with_gradient(tensor, None) == (tensor, None)
+
+
+def load_in_two_processes(folder, *failure):
+    """What each loads of a data set of which one video of four is missing, and what they told."""
+    for name in "abcd":
+        (folder / f"{name}.mp4").write_bytes(b"content")
+    rows = ["a.mp4,x,train", "b.mp4,x,train", "gone.mp4,x,train", "c.mp4,x,test", "d.mp4,x,test"]
+    (folder / "list.csv").write_text("\n".join(["video,caption,split", *rows]))
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    command = [sys.executable, *launcher, LOADING_SCRIPT, folder / "list.csv", *failure]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        command, check=True, timeout=120, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)], done.stderr
+
+
+def test_first_process_decides_which_videos_are_left_out(tmp_path):
+    """The other can't read some of them for a moment."""
+    loaded, told = load_in_two_processes(tmp_path)
+    assert (
+        loaded
+        == [
+            [{"train": ["a.mp4", "b.mp4"], "test": ["c.mp4", "d.mp4"]}, ["c.mp4", "d.mp4"]],
+        ]
+        * 2
+    )
+    assert told.count("1 of 3 videos of") == 1
+
+
+def test_errors_of_the_deciding_process_are_those_of_all(tmp_path):
+    loaded, _ = load_in_two_processes(tmp_path, "a process that decoded videos was killed")
+    assert loaded == ["a process that decoded videos was killed"] * 2
 
 
 DIE_BEFORE_GATHERING = """
