@@ -71,6 +71,7 @@ def measure_runs(runs: list[Run], arguments: argparse.Namespace) -> dict[str, li
 def measure_run(run: Run, folder: Path, seed: int, threads: dict[str, str]) -> dict:
     """Trains unless it is done, evaluates the test split, and returns the content of `results.json`."""
     from fpig.settings import get_stages_dir  # only now: it takes seconds, and `--help` needs none of it
+    from fpig.shapes_drawing import NUM_FRAMES
 
     run_dir = folder / run.name
     results = run_dir / "evaluation" / "results.json"
@@ -79,7 +80,10 @@ def measure_run(run: Run, folder: Path, seed: int, threads: dict[str, str]) -> d
     if not (run_dir / "results.json").is_file():
         copy_towers(get_stages_dir(folder / F_PIG.name), get_stages_dir(run_dir))
         resume = ["--resume_from_checkpoint"] if get_stages_dir(run_dir).exists() else []
-        execute(["train.py", *run.settings, f"--output_dir={run_dir}", f"--seed={seed}", *resume], threads)
+        # All frames of a clip are kept, so that a run draws what it would draw without, only sooner.
+        cache = [f"--frame_candidates={NUM_FRAMES}", f"--frame_cache={folder.parent / 'frames'}"]
+        options = [*cache, f"--output_dir={run_dir}", f"--seed={seed}", *resume]
+        execute(["train.py", *run.settings, *options], threads)
     if not results.is_file():
         options = [*run.evaluation, "--dataset=shapes", f"--output_dir={results.parent}", "--no_figure"]
         execute(["eval.py", f"--model={run_dir}", *options], threads)

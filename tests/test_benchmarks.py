@@ -90,6 +90,35 @@ def test_every_run_trains_equally_long_and_changes_one_thing(runs):
         assert all(getattr(training_args, name) == getattr(default[2], name) for name in same)
 
 
+@pytest.mark.parametrize("num_epochs", [4, 12])
+def test_longer_runs_are_those_of_the_methods_and_equally_long(load, runs, num_epochs):
+    epochs = load("epochs")
+    assert epochs.EPOCHS_AFTER_TOWERS == 4
+    for method in epochs.METHODS.values():
+        run = epochs.lengthen(method, num_epochs)
+        model_args, _, training_args = parse_arguments([str(CONFIG), *run.settings], CONFIG)
+        is_hybrid = model_args.video_pooling == "pseudo_query"
+        generator_epochs = training_args.generator_epochs if is_hybrid else 0
+        assert generator_epochs == is_hybrid
+        assert generator_epochs + training_args.num_train_epochs == num_epochs
+        known = runs[run.name.removesuffix("_12_epochs")]
+        assert (run == known) == (num_epochs == 4)
+        assert model_args == parse_arguments([str(CONFIG), *known.settings], CONFIG)[0]
+
+
+def test_table_of_epochs(load):
+    epochs = load("epochs")
+    measured = {
+        epochs.lengthen(run, number).name: [make_results(row + number), make_results(row + number + 1)]
+        for row, run in enumerate(epochs.METHODS.values())
+        for number in (4, 12)
+    }
+    lines = epochs.format_table(measured, [4, 12]).splitlines()
+    assert lines[0] == "| t2v_R@1 | 4 epochs | 12 epochs |"
+    assert lines[2] == "| CLIP4Clip (mean of frames) | 4.5 ± 0.7 (4.0, 5.0) | 12.5 ± 0.7 (12.0, 13.0) |"
+    assert lines[3].startswith("| F-Pig | 5.5 ± 0.7 (5.0, 6.0) | 13.5")
+
+
 def test_runs_of_a_seed_share_their_towers_and_are_not_repeated(load, scripts, tmp_path):
     shapes_runs = load("shapes_runs")
     arguments = argparse.Namespace(seeds=[3, 5], output_dir=tmp_path, num_jobs=1)
