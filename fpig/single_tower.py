@@ -1,8 +1,8 @@
 """
 Real queries in the place of the pseudo-query: what F-Pig's interaction finds as a single-tower model does.
 
-Every query then looks at every video, or at the best ones alone: the ceiling that the pseudo-query is
-measured against, and two-stage search. Shapes: Q queries, V videos, S = G + T summary tokens, D joint space.
+Every query then looks at every video, which is what the pseudo-query spares, or at the best ones alone, which
+is two-stage search. Shapes: Q queries, V videos, S = G + T summary tokens, D joint space.
 """
 
 from concurrent.futures import ThreadPoolExecutor
