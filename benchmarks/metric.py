@@ -6,13 +6,12 @@ What ranking costs beside the matrix products it cannot do without, and how much
 
 Two kinds of embeddings: `random`, where a true score is like any other, and `realistic`, where most true
 scores are near the top of theirs. Captions come in any order. `rank_embeddings` (text to video, video to
-text in both conventions, all with ties) and the bare products take turns, the products in two ways: in large
-blocks one after the other, each in all threads, and in the same blocks one per thread. The fastest turn
-counts, as other programs can only add time, and the ratio is to the faster way: 1.3 is what it may be. On a
-busy machine trust the ratio of processor time, which is to the products one per thread. The blocks that hold
-true pairs are multiplied twice; the smaller the evaluation, the more of all blocks they are. Then the naive
-way, the whole matrix and `argsort`, at a size where it fits. Memory is read from Linux's /proc in a process
-of its own.
+text in both conventions, all with ties) and the bare products of the same blocks take turns, the products in
+two ways: one after the other, each in all threads, and one per thread. The fastest turn counts, as other
+programs can only add time, and the ratio is to the faster way: 1.3 is what it may be. On a busy machine trust
+the ratio of processor time, which is to the products one per thread. The blocks that hold true pairs are
+multiplied twice; the smaller the evaluation, the more of all blocks they are. Then the naive way, the whole
+matrix and `argsort`, at a size where it fits. Memory is read from Linux's /proc in a process of its own.
 """
 
 import argparse
@@ -31,7 +30,6 @@ KINDS = ("random", "realistic")
 QUICK_SIZE = (100_000, 10_000)
 FULL_SIZE = (200_000, 20_000)
 NAIVE_SIZE = (10_000, 4_000)
-LARGE_BLOCK = (2048, 1024)
 MIB = 2**20
 
 
@@ -57,10 +55,9 @@ def make_embeddings(
 
 def multiply_in_turn(text_embeds: torch.Tensor, video_embeds: torch.Tensor) -> None:
     """The products that `rank_embeddings` ranks, each once, in all threads and into the same memory."""
-    num_rows, num_columns = LARGE_BLOCK
-    products = torch.empty(LARGE_BLOCK)
-    for videos in video_embeds.split(num_columns):
-        for texts in text_embeds.split(num_rows):
+    products = torch.empty(CAPTIONS_PER_BLOCK, VIDEOS_PER_BLOCK)
+    for videos in video_embeds.split(VIDEOS_PER_BLOCK):
+        for texts in text_embeds.split(CAPTIONS_PER_BLOCK):
             torch.mm(texts, videos.T, out=products[: len(texts), : len(videos)])
 
 

@@ -20,7 +20,7 @@ from video_retrieval.rescoring import (
 
 DATA = Path(__file__).parent / "data" / "metrics"
 KEYS = {"R1": "R@1", "R5": "R@5", "R10": "R@10", "MedR": "MdR", "MeanR": "MnR"}
-BLOCK_SIZES = [(1024, 512), (64, 64), (100, 37), (7, 500)]
+BLOCK_SIZES = [(2048, 1024), (64, 64), (100, 37), (7, 500)]
 
 
 def make_data(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -13,10 +13,9 @@ from functools import partial
 
 import numpy as np
 
-# A block stays in the processor's cache, and few of them have true pairs, which are multiplied twice.
-CAPTIONS_PER_BLOCK, VIDEOS_PER_BLOCK = 1024, 512
-# Rows that are compared at once: they stay in the processor's cache, a uint8 can count 255 of them, and five
-# times as many are a block of 1024.
+CAPTIONS_PER_BLOCK, VIDEOS_PER_BLOCK = 2048, 1024
+# Rows that are compared at once: they stay in the processor's cache, a uint8 can count 255 of them, and ten
+# times as many are a block.
 ROWS_PER_COMPARISON = 205
 
 
