@@ -300,3 +300,13 @@ def test_threads_that_start_later_have_torchs_number_of_threads():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("num_columns", [1, 8, 63, 64, 65, 200])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_rows_are_merged_and_counted_in_any_order_of_memory(num_columns, order):
+    hits = np.asarray(np.random.default_rng(0).random((9, num_columns)) < 0.3, order=order)
+    starts = np.array([0, 1, 4])
+    expected = [hits[0], hits[1:4].any(axis=0), hits[4:].any(axis=0)]
+    np.testing.assert_array_equal(ranking.merge_rows(hits, starts), expected)
+    np.testing.assert_array_equal(ranking.count_rows(hits), hits.sum(axis=1))

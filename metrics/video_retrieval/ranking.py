@@ -307,7 +307,7 @@ def pack_words(hits: np.ndarray) -> np.ndarray:
     packed = np.packbits(hits, axis=1)
     if num_missing := -packed.shape[1] % 8:
         packed = np.pad(packed, ((0, 0), (0, num_missing)))
-    return packed.view(np.uint64)
+    return np.ascontiguousarray(packed).view(np.uint64)  # scores may have another order in memory
 
 
 def split_range(length: int, size: int) -> list[slice]:
