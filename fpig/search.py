@@ -129,13 +129,13 @@ def rank_embeds(embeds: "torch.Tensor", query_embed: "torch.Tensor") -> list[tup
         raise ValueError(
             "`query_embed` holds NaN or infinity, which has no rank; embed it with a sound model"
         )
-    if not embeds.isfinite().all():
-        row = embeds.isfinite().all(dim=-1).tolist().index(False)
+    # A matrix product may round equal rows differently; sums of products are the same for every row.
+    scores = (embeds * query_embed).sum(dim=-1)
+    if not scores.isfinite().all():  # a look at all of `embeds` would take longer than the scores
+        row = scores.isfinite().tolist().index(False)
         raise ValueError(
             f"`embeds[{row}]` holds NaN or infinity, which has no rank; embed it with a sound model"
         )
-    # A matrix product may round equal rows differently; sums of products are the same for every row.
-    scores = (embeds * query_embed).sum(dim=-1)
     ordered = scores.sort(descending=True, stable=True)
     return list(zip(ordered.indices.tolist(), ordered.values.tolist(), strict=True))
 

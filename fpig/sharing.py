@@ -81,13 +81,14 @@ def run_in_first(compute: Callable[[], Result]) -> Result:
     rank, num_processes = get_rank_and_size()
     if num_processes == 1:
         return compute()
+    group = make_cpu_group()  # while all are alive: who waits for a first that died here would wait for hours
     outcome: list[Any] = [None]
     if rank == 0:
         try:
             outcome = [compute()]
         except (OSError, ValueError) as error:
             outcome = [error]
-    dist.broadcast_object_list(outcome, group=make_cpu_group())
+    dist.broadcast_object_list(outcome, group=group)
     if isinstance(outcome[0], OSError | ValueError):
         raise outcome[0]
     return outcome[0]

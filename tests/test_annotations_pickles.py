@@ -152,3 +152,9 @@ def test_refused_files_are_named_through_the_reader(tmp_path):
     (tmp_path / "raw-captions.pkl").write_bytes(pickle.dumps(Attack(os.getcwd)))
     with pytest.raises(ValueError, match=r"raw-captions.pkl` can't be read .* or use captions_msvd.json"):
         read_split(PUBLISHED["msvd"], tmp_path, "test")
+
+
+def test_frozensets_are_refused(tmp_path):
+    (tmp_path / "raw-captions.pkl").write_bytes(pickle.dumps({frozenset({"a"}): [["b"]]}, protocol=4))
+    with pytest.raises(ValueError, match="it holds a frozenset, and only lists are read"):
+        read_pickled_captions(tmp_path / "raw-captions.pkl")

@@ -98,17 +98,18 @@ def read_pickled_captions(path: Path) -> dict[str, tuple[str, ...]]:
 
 def _refuse_bombs(pickled: bytes) -> None:
     """
-    While it is still unpickling, tuples in tuples as keys would take Python down, or for ever; and a memo has
-    as many places as the highest number in it, however short the file.
+    While it is still unpickling, tuples in tuples as keys would take Python down, or for ever, and frozensets
+    too; and a memo has as many places as the highest number in it, however short the file.
 
     Raises:
-        pickle.UnpicklingError: there is a tuple, or a higher number than the file can have use for.
+        pickle.UnpicklingError: there is a tuple or a frozenset, or a number that the file can't have use for.
     """
     for opcode, argument, _ in pickletools.genops(pickled):
         if opcode.name in ("GLOBAL", "INST", "STACK_GLOBAL"):
             return  # what it names is refused before what comes next
-        if opcode.name.startswith("TUPLE"):
-            raise pickle.UnpicklingError("it holds a tuple, and only lists are read")
+        if opcode.name.startswith(("TUPLE", "FROZENSET")):
+            kind = "tuple" if opcode.name.startswith("TUPLE") else "frozenset"
+            raise pickle.UnpicklingError(f"it holds a {kind}, and only lists are read")
         if opcode.name.endswith(("PUT", "GET")) and argument > len(pickled):
             raise pickle.UnpicklingError(f"it numbers an object {argument}, but has {len(pickled)} bytes")
 
