@@ -54,20 +54,23 @@ def read_all(video: Any) -> np.ndarray:
     return read_frames(video, lambda num_available: list(range(num_available))).numpy()
 
 
+def get_scheduling() -> tuple[Any, ...] | None:
+    """Policy and parameters by which this thread gets a core; `None` where a system has no such calls."""
+    return (os.sched_getscheduler(0), os.sched_getparam(0)) if sys.platform == "linux" else None
+
+
 @contextmanager
 def keep_scheduling() -> Iterator[None]:
     """
     SVT-AV1 makes the thread that calls it a real-time one where it may, as it may for root: every test and
     every process after it would keep all others from the cores.
     """
-    if sys.platform != "linux":
-        yield
-        return
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    before = get_scheduling()
     try:
         yield
     finally:
-        os.sched_setscheduler(0, policy, parameters)
+        if before:
+            os.sched_setscheduler(0, *before)
 
 
 def encode_clip(
