@@ -10,8 +10,6 @@ from unittest.mock import patch
 import torch.distributed as dist
 from accelerate import PartialState
 
-from fpig.sharing import join_processes
-
 ROOT = Path(__file__).parents[1]
 
 
@@ -67,7 +65,7 @@ def main() -> None:
     1 can read only the first video of a split; where there is a second argument, process 0 fails with it.
     """
     dataset, failure = Path(sys.argv[1]), sys.argv[2:]
-    join_processes()
+    PartialState()  # as training has it; `evaluate` joins the processes itself
     rank = dist.get_rank()
 
     def find_unreadable(videos: dict) -> dict[str, str]:

@@ -1941,7 +1941,7 @@ SEVERAL_PROCESSES = (
         "fpig/sharing.py",
         "    connect_cpus()\n    return state",
         "    return state",
-        "tests/test_distributed.py::test_first_process_does_not_wait_for_one_that_has_died",
+        "tests/test_distributed.py::test_process_does_not_wait_for_one_that_has_died",
     ),
     Mutation(
         "a checkpoint's state does not wait for the other processes",

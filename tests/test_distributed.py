@@ -81,30 +81,35 @@ def test_errors_of_the_deciding_process_are_those_of_all(tmp_path):
 
 
 DIE_BEFORE_GATHERING = """
-import os, sys
-import torch.distributed as dist
-from fpig.sharing import gather_in_first, join_processes
-rank = int(sys.argv[2])
-dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=rank, world_size=2)
 join_processes()
 dist.barrier()
 if rank == 1:
     os._exit(3)
 gather_in_first("a share")
 """
+DIE_WHILE_DECIDING = "run_in_first(lambda: os._exit(3))"
+JOINED = """
+import os, sys
+import torch.distributed as dist
+from fpig.sharing import gather_in_first, join_processes, run_in_first
+rank = int(sys.argv[2])
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=rank, world_size=2)
+"""
 
 
-def test_first_process_does_not_wait_for_one_that_has_died(tmp_path):
+@pytest.mark.parametrize(("dying", "program"), [(1, DIE_BEFORE_GATHERING), (0, DIE_WHILE_DECIDING)])
+def test_process_does_not_wait_for_one_that_has_died(tmp_path, dying, program):
     """Without a launcher, which would end it: on several machines nothing else may."""
-    command = [sys.executable, "-c", DIE_BEFORE_GATHERING, str(tmp_path / "store")]
-    first, second = (
+    command = [sys.executable, "-c", JOINED + program, str(tmp_path / "store")]
+    processes = [
         subprocess.Popen([*command, str(rank)], stderr=subprocess.PIPE, text=True) for rank in range(2)
-    )
+    ]
+    waiting = processes[1 - dying]
     try:
-        assert second.wait(timeout=60) == 3
-        _, told = first.communicate(timeout=60)
+        assert processes[dying].wait(timeout=60) == 3
+        _, told = waiting.communicate(timeout=60)
     finally:
-        first.kill()
-        second.communicate()
-    assert first.returncode == 1
+        waiting.kill()
+        processes[dying].communicate()
+    assert waiting.returncode == 1
     assert "RuntimeError" in told
