@@ -110,7 +110,7 @@ def match_topics(run: Run, qrels: Qrels) -> tuple[Run, int]:
 
 
 def is_number(topic: str) -> bool:
-    """Whether a topic is a number, of as many digits as one has."""
+    """Whether a topic is a number; one of thousands of digits, which Python refuses to convert, is none."""
     return re.fullmatch("[0-9]{1,9}", topic) is not None
 
 
